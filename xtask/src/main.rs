@@ -1,1 +1,94 @@
-fn main() {}
+//! `cargo xtask …`: the project's automation. `cargo xtask test` is the README's test command, and all that CI runs.
+
+mod setup;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  test         install what the tests need, then format, lints, all tests, simulation, docs
+  setup        only install what the tests need (the Python and Node trackers)
+  sim [ARGS]   the simulator: --seeds N, --from SEED, --seed SEED to replay one
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let rest = arguments.get(1..).unwrap_or_default();
+    let done = match arguments.first().map(String::as_str) {
+        Some("test") if rest.is_empty() => test(),
+        Some("setup") if rest.is_empty() => setup::trackers().map(|tools| println!("ready: {}", tools.display())),
+        Some("sim") => simulate(rest),
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Everything CI checks, cheapest first.
+fn test() -> Result<()> {
+    let started = Instant::now();
+    let trackers = step("set-up: trackers", setup::trackers)?;
+    step("format", || cargo(&["fmt", "--all", "--check"]))?;
+    // The tests build all code; running them first leaves clippy and docs little to do.
+    step("tests", || {
+        run(Command::new(cargo_path()).args(["test", "--locked", "--workspace"]).env("TRACKERS_DIR", &trackers))
+    })?;
+    step("simulation", || simulate(&["--seeds".into(), "200".into()]))?;
+    step("lints", || cargo(&["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    step("docs", || {
+        let mut docs = Command::new(cargo_path());
+        docs.args(["doc", "--locked", "--workspace", "--no-deps", "--document-private-items"]);
+        run(docs.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links"))
+    })?;
+    println!("\nall checks passed in {} s", started.elapsed().as_secs());
+    Ok(())
+}
+
+fn simulate(arguments: &[String]) -> Result<()> {
+    let mut command = Command::new(cargo_path());
+    command.args(["run", "--locked", "--quiet", "--package", "sim", "--"]).args(arguments);
+    run(&mut command)
+}
+
+fn step<T>(name: &str, act: impl FnOnce() -> Result<T>) -> Result<T> {
+    println!("\n== {name}");
+    let started = Instant::now();
+    let done = act().with_context(|| format!("step `{name}`"))?;
+    println!("== {name}: ok, {} s", started.elapsed().as_secs());
+    Ok(done)
+}
+
+fn cargo(arguments: &[&str]) -> Result<()> {
+    run(Command::new(cargo_path()).args(arguments))
+}
+
+fn cargo_path() -> PathBuf {
+    std::env::var_os("CARGO").map_or_else(|| "cargo".into(), PathBuf::from)
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let shown = format!("{command:?}");
+    let status = command.current_dir(root()).status().with_context(|| format!("start {shown}"))?;
+    if !status.success() {
+        bail!("{shown} ended with {status}");
+    }
+    Ok(())
+}
+
+/// The checkout.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the checkout")
+}

@@ -1,1 +1,45 @@
-//! Placeholder while the workspace takes shape.
+//! The collector: takes tracker requests over HTTP/1 and appends each, as it came, to the raw stream.
+//!
+//! 200 follows the append and never precedes it; what cannot be stored is answered 503, so that the tracker keeps its
+//! events. The collector looks into no event: vendor, version and body are enrich's business. It never reads the
+//! stream, and knows nothing of batches, views or SQL.
+//!
+//! A request passes through the modules in this order:
+//! [`server`] accepts, `connection` reads and answers, `head` and `chunked` find the structure of the bytes, `route`
+//! says what a path means, `record` writes the collector payload with the help of `source_ip`, `content_type` and
+//! `cookie`, and `response` prints the answer with `cors` and `http_date`. [`counters`] and `memory` keep account.
+
+pub mod config;
+
+pub mod server;
+
+pub mod counters;
+
+mod connection;
+
+mod head;
+
+mod chunked;
+
+mod route;
+
+mod record;
+
+mod source_ip;
+
+mod content_type;
+
+mod cookie;
+
+mod cors;
+
+mod response;
+
+mod http_date;
+
+mod memory;
+
+mod error;
+
+pub use config::Config;
+pub use error::Error;

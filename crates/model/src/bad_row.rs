@@ -76,7 +76,7 @@ pub enum FailureMessage {
     },
     /// `error` is a code: `INVALID_DATA_PAYLOAD`, `INVALID_IGLUURI` or `INVALID_SCHEMAVER`.
     NotIglu {
-        json: String,
+        json: Value,
         error: String,
     },
     CriterionMismatch {

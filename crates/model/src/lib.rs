@@ -27,4 +27,6 @@ pub mod bad_row;
 
 pub mod time;
 
+pub mod duration;
+
 pub mod files;

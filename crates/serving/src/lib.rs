@@ -1,1 +1,15 @@
-//! Placeholder while the workspace takes shape.
+//! The serving layer: one SQL statement is answered from the batch view below the cut and the real-time view from
+//! there to the frontier, both pinned together, so that each raw record counts once.
+//!
+//! The binary starts it with `server::start`. It never writes: not the log, not the views, not the catalogue; what
+//! the API can start (an iteration) goes through [`control::Control`]. The Postgres wire is not here yet.
+
+pub mod config;
+
+pub mod control;
+
+mod error;
+
+pub use config::Config;
+pub use control::{BatchAnswer, BatchRequest, Control, ControlError, Health};
+pub use error::Error;

@@ -1,1 +1,55 @@
-fn main() {}
+//! `snowmelt`: every role of a Snowplow-compatible Lambda architecture in one binary.
+//!
+//! This crate is the only one that knows all the others. It reads the configuration, puts the roles together
+//! ([`roles`]), and has one file per command ([`commands`]). Data goes to stdout, everything else to stderr.
+
+mod commands;
+
+mod config;
+
+mod roles;
+
+mod data_folder;
+
+mod clock;
+
+mod client;
+
+mod load;
+
+mod traffic;
+
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let command = commands::CommandLine::parse();
+    start_logging(command.verbose);
+    match command.run() {
+        Ok(code) => code,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("snowmelt: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Logs go to stderr; `SNOWMELT_LOG` is a filter such as `info` or `batch=debug`.
+fn start_logging(verbose: bool) {
+    let default = if verbose { "info" } else { "warn" };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("SNOWMELT_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+/// `snowmelt sql … | head` is a normal ending.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}

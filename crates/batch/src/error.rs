@@ -1,0 +1,84 @@
+//! What can fail in the batch layer. Data that is wrong never comes here: it is a bad row.
+//! An iteration that meets one of these publishes nothing; the next attempt starts from the published manifest.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use model::position::{Offset, Partition};
+
+/// Cheap to clone, so that everyone who waits for one iteration gets its error.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// The disk failed: worth trying again (it may have been full).
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: Arc<io::Error> },
+
+    /// A file of the master dataset is not what was written. Nothing is enriched from it.
+    #[error("{}: damaged: {what}; restore the file from a backup", path.display())]
+    Damaged { path: PathBuf, what: String },
+
+    /// A file of the master dataset was written by a later release.
+    #[error(
+        "{}: format version {version} is newer than this binary reads ({known}); use a newer release",
+        path.display()
+    )]
+    Newer { path: PathBuf, version: u32, known: u32 },
+
+    /// Neither the master dataset nor the raw stream has the range (law 7).
+    #[error(
+        "hole in {partition}: [{from}, {to}) is neither in the master dataset nor in the raw stream; \
+         restore {} from a backup",
+        path.display()
+    )]
+    Hole { partition: Partition, from: Offset, to: Offset, path: PathBuf },
+
+    /// Two sides of the ledger were counted from different data and differ: a fault of ours or of the disk.
+    #[error("the ledger of {partition} [{from}, {to}) does not close: {what}")]
+    LedgerOpen { partition: Partition, from: Offset, to: Offset, what: String },
+
+    /// Other writers of the catalogue were faster, again and again.
+    #[error("iteration {iteration} was committed by somebody else, {attempts} times in a row")]
+    Overtaken { iteration: u64, attempts: u32 },
+
+    /// The batch layer has been shut down, or died of a panic that is in the log.
+    #[error("the batch layer has stopped: {why}")]
+    Stopped { why: String },
+
+    #[error("raw stream: {0}")]
+    Stream(Arc<stream::Error>),
+
+    #[error("recipe: {0}")]
+    Assets(Arc<assets::Error>),
+
+    #[error("batch view: {0}")]
+    Views(Arc<views::Error>),
+}
+
+impl Error {
+    pub(crate) fn io(path: &Path, source: io::Error) -> Error {
+        Error::Io { path: path.to_owned(), source: Arc::new(source) }
+    }
+
+    pub(crate) fn damaged(path: &Path, what: impl Into<String>) -> Error {
+        Error::Damaged { path: path.to_owned(), what: what.into() }
+    }
+}
+
+impl From<stream::Error> for Error {
+    fn from(error: stream::Error) -> Error {
+        Error::Stream(Arc::new(error))
+    }
+}
+
+impl From<assets::Error> for Error {
+    fn from(error: assets::Error) -> Error {
+        Error::Assets(Arc::new(error))
+    }
+}
+
+impl From<views::Error> for Error {
+    fn from(error: views::Error) -> Error {
+        Error::Views(Arc::new(error))
+    }
+}

@@ -1,0 +1,160 @@
+//! What the collector counts: read by `/metrics`, by the status page and by the tests that compare accepted with
+//! stored. Counters only grow, except the number of open connections.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Why a request was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// The disk reserve is reached (503).
+    DiskFull,
+    /// The stream's queue is full (503).
+    Busy,
+    /// The stream takes nothing more until a restart (503).
+    Poisoned,
+    /// The stream is closed: the process is ending (503).
+    Closed,
+    /// Any other error of the stream (503).
+    StreamError,
+    /// `memory.max-in-flight-bytes` is reached (503).
+    Memory,
+    /// The body reached `networking.drop-payload-size`, or the record is too large for the stream (413).
+    TooLarge,
+    /// The head, the body or the answer took too long (408).
+    Timeout,
+    /// The bytes are not a request that can be understood in one way only (400).
+    BadRequest,
+}
+
+impl Reason {
+    /// Every reason, in the order of the enum.
+    pub const ALL: [Reason; 9] = [
+        Reason::DiskFull,
+        Reason::Busy,
+        Reason::Poisoned,
+        Reason::Closed,
+        Reason::StreamError,
+        Reason::Memory,
+        Reason::TooLarge,
+        Reason::Timeout,
+        Reason::BadRequest,
+    ];
+
+    /// The label in metrics and in the status page.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::DiskFull => "disk_full",
+            Reason::Busy => "busy",
+            Reason::Poisoned => "poisoned",
+            Reason::Closed => "closed",
+            Reason::StreamError => "stream_error",
+            Reason::Memory => "memory",
+            Reason::TooLarge => "too_large",
+            Reason::Timeout => "timeout",
+            Reason::BadRequest => "bad_request",
+        }
+    }
+}
+
+/// Shared by all connections.
+#[derive(Debug, Default)]
+pub struct Counters {
+    requests: AtomicU64,
+    accepted: AtomicU64,
+    accepted_bytes: AtomicU64,
+    connections: AtomicU64,
+    connections_open: AtomicU64,
+    rejected: [AtomicU64; Reason::ALL.len()],
+}
+
+impl Counters {
+    /// Heads of requests that were read, whatever became of them.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Records that the stream has acknowledged. Each was answered 200, unless its client was gone by then.
+    pub fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of those records.
+    pub fn accepted_bytes(&self) -> u64 {
+        self.accepted_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Connections since the start.
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    pub fn connections_open(&self) -> u64 {
+        self.connections_open.load(Ordering::Relaxed)
+    }
+
+    /// Requests that were refused for this reason.
+    pub fn rejected(&self, reason: Reason) -> u64 {
+        self.rejected[reason as usize].load(Ordering::Relaxed)
+    }
+
+    /// Requests that were refused, with each reason, in the order of [`Reason::ALL`].
+    pub fn rejected_by_reason(&self) -> impl Iterator<Item = (Reason, u64)> + '_ {
+        Reason::ALL.into_iter().map(|reason| (reason, self.rejected(reason)))
+    }
+
+    pub(crate) fn request(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn accept(&self, bytes: usize) {
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+        self.accepted_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn reject(&self, reason: Reason) {
+        self.rejected[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts an open connection until the returned value is dropped.
+    pub(crate) fn connection(&self) -> OpenConnection<'_> {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        self.connections_open.fetch_add(1, Ordering::Relaxed);
+        OpenConnection(self)
+    }
+}
+
+pub(crate) struct OpenConnection<'a>(&'a Counters);
+
+impl Drop for OpenConnection<'_> {
+    fn drop(&mut self) {
+        self.0.connections_open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_has_a_counter_and_a_label_of_its_own() {
+        let counters = Counters::default();
+        for (place, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, place);
+            counters.reject(reason);
+        }
+        assert!(counters.rejected_by_reason().all(|(_, count)| count == 1));
+        let mut labels = Reason::ALL.map(Reason::as_str).to_vec();
+        labels.sort_unstable();
+        labels.dedup();
+        assert_eq!(labels.len(), Reason::ALL.len());
+    }
+
+    #[test]
+    fn a_dropped_connection_is_no_longer_open() {
+        let counters = Counters::default();
+        let open = counters.connection();
+        assert_eq!((counters.connections(), counters.connections_open()), (1, 1));
+        drop(open);
+        assert_eq!((counters.connections(), counters.connections_open()), (1, 0));
+    }
+}

@@ -1,0 +1,61 @@
+//! Base64 as trackers send it: any alphabet, any padding, anything between. Snowplow: `enrich-core.md` 2.3, "base64".
+//!
+//! Used for `ue_px`, `cx` and the cross-domain parameter. It never fails; garbage becomes a JSON error later.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+/// Decodes as much as there is, up to the first `=`, as UTF-8 with U+FFFD for what is malformed.
+pub fn decode(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 3);
+    let (mut bits, mut count) = (0u32, 0);
+    for byte in text.bytes().take_while(|byte| *byte != b'=') {
+        let Some(value) = value_of(byte) else { continue };
+        bits = bits << 6 | value;
+        count += 1;
+        if count == 4 {
+            bytes.extend_from_slice(&bits.to_be_bytes()[1..]);
+            (bits, count) = (0, 0);
+        }
+    }
+    // Two characters leave 12 bits, of which 8 count; three leave 18 and 16.
+    match count {
+        2 => bytes.push((bits >> 4) as u8),
+        3 => bytes.extend_from_slice(&((bits >> 2) as u16).to_be_bytes()),
+        _ => {}
+    }
+    String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
+/// Encodes in the URL-safe alphabet without padding, as trackers do.
+pub fn encode(text: &str) -> String {
+    URL_SAFE_NO_PAD.encode(text)
+}
+
+fn value_of(byte: u8) -> Option<u32> {
+    match byte {
+        b'A'..=b'Z' => Some(u32::from(byte - b'A')),
+        b'a'..=b'z' => Some(u32::from(byte - b'a') + 26),
+        b'0'..=b'9' => Some(u32::from(byte - b'0') + 52),
+        b'+' | b'-' => Some(62),
+        b'/' | b'_' => Some(63),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_was_encoded_comes_back_whatever_stands_between(text in ".{0,40}") {
+            let encoded = encode(&text);
+            prop_assert_eq!(decode(&encoded), text.clone());
+            let strewn: String = encoded.chars().flat_map(|c| [c, '\n', '*']).collect();
+            prop_assert_eq!(decode(&(strewn + "==QUJD")), text);
+        }
+    }
+}

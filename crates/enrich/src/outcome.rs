@@ -1,0 +1,44 @@
+//! What becomes of a raw record, and what a recipe can lack.
+//!
+//! Each record has at least one outcome; an outcome's index is its place in the list. Bad data is an outcome, never an
+//! error.
+
+use std::fmt;
+
+use model::bad_row::BadRow;
+use model::event::EnrichedEvent;
+use model::iglu::SchemaKey;
+
+/// What became of one event of a record, or of a whole record that has none.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// An enriched event; `etl_tstamp` is left to the layer.
+    Enriched(Box<EnrichedEvent>),
+    /// A bad row, and the event as far as it came. Not made yet: failed output is off.
+    Failed { bad_row: Box<BadRow>, event: Box<EnrichedEvent> },
+    /// A bad row alone.
+    Bad(Box<BadRow>),
+    /// Left out by a rule that the recipe names. Not made yet: no script runs.
+    Dropped { rule: String },
+}
+
+/// The schemas that a registry must still be asked for before the record can be enriched.
+///
+/// With embedded and local schemas alone, absence is an answer, and this is never returned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// Sorted, each once.
+    pub schemas: Vec<SchemaKey>,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the recipe lacks an answer for")?;
+        for (at, key) in self.schemas.iter().enumerate() {
+            write!(f, "{} {key}", if at == 0 { "" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Missing {}

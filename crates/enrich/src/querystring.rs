@@ -1,0 +1,80 @@
+//! Query strings: what may stand in one, and its pairs of names and values. Snowplow: `enrich-core.md` 1.4.
+//!
+//! Called for the request itself, for form bodies and for the query of a page URL. Order and duplicates are kept;
+//! adapters turn the pairs into a map.
+
+use std::borrow::Cow;
+
+use crate::charset::Charset;
+use crate::uri;
+
+/// A name and its value: `None` without an equals sign, empty with nothing after it.
+pub type Pair = (String, Option<String>);
+
+/// Checks and splits a query string. What follows a raw `#` is dropped.
+///
+/// # Errors
+/// The reason, when a character cannot stand in the query of a URI.
+pub fn parse(text: &str, charset: Charset) -> Result<Vec<Pair>, String> {
+    let (query, fragment) = match text.split_once('#') {
+        Some((query, fragment)) => (query, fragment),
+        None => (text, ""),
+    };
+    uri::check_query(query)
+        .and_then(|()| uri::check_query(fragment))
+        .map_err(|error| error.to_string())?;
+    Ok(split(query, charset))
+}
+
+/// Splits a query that is known to be well-formed. Pieces with an empty name are dropped.
+pub fn split(query: &str, charset: Charset) -> Vec<Pair> {
+    query
+        .split(['&', ';'])
+        .filter_map(|piece| {
+            let (name, value) = match piece.split_once('=') {
+                Some((name, value)) => (name, Some(value)),
+                None => (piece, None),
+            };
+            if name.is_empty() {
+                return None;
+            }
+            Some((decode(name, charset), value.map(|value| decode(value, charset))))
+        })
+        .collect()
+}
+
+/// Undoes the encoding of a name or value. A character outside ASCII gives the low 8 bits of each of its UTF-16 units:
+/// only what is percent-encoded is safe.
+fn decode(text: &str, charset: Charset) -> String {
+    if charset == Charset::Utf8 && !text.bytes().any(|byte| matches!(byte, b'%' | b'+' | 0x80..)) {
+        return text.to_owned();
+    }
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.chars();
+    while let Some(character) = rest.next() {
+        match character {
+            '+' => bytes.push(b' '),
+            '%' => match uri::escaped_byte(rest.as_str().as_bytes()) {
+                Some(byte) => {
+                    bytes.push(byte);
+                    rest.next();
+                    rest.next();
+                }
+                None => bytes.push(b'%'),
+            },
+            character if character.is_ascii() => bytes.push(character as u8),
+            character => {
+                let mut units = [0; 2];
+                bytes.extend(character.encode_utf16(&mut units).iter().map(|unit| *unit as u8));
+            }
+        }
+    }
+    if charset == Charset::Utf8 {
+        return String::from_utf8(bytes)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+    }
+    match charset.decode(&bytes) {
+        Cow::Borrowed(text) => text.to_owned(),
+        Cow::Owned(text) => text,
+    }
+}

@@ -1,0 +1,193 @@
+//! The keys of `server`, and what makes them unsafe together.
+//!
+//! [`Config::check`] is called at start: a server that others can reach without a password does not start.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+
+/// The serving layer.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Config {
+    /// The address that the API listens on. Default: 127.0.0.1. Any address that other machines can reach needs a
+    /// password.
+    pub bind: IpAddr,
+    /// The port of the API; 0 means any free one. Default: 8090.
+    pub http_port: u16,
+    /// The port of the Postgres wire. Reserved: nothing listens there yet. Default: 5439.
+    pub pg_port: u16,
+    /// The password of the API and the metrics: HTTP Basic with the user `snowmelt`, or a bearer token. Better given
+    /// in the environment or as `password-file`. Default: none, which only a loopback `bind` allows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password: Option<Secret>,
+    /// A file whose first line is the password. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
+    /// Names besides IP addresses and `localhost` under which clients may call the server, without port; any other
+    /// `Host` is refused, so that a web page cannot reach a server on its reader's machine. Default: none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
+    /// How long a statement may wait and run; past it, it fails. It also bounds how long a statement keeps real-time
+    /// data that the batch view has covered already. Default: 60s.
+    #[serde(with = "model::duration::serde")]
+    pub statement_timeout: Duration,
+    /// The most rows of one answer; more is an error, never a shorter answer. Default: 1000000.
+    pub row_limit: u64,
+    /// Bytes of memory for all statements and answers together. Default: 268435456 (256 MiB).
+    pub memory_limit: usize,
+    /// Bytes of disk in `spill/` for sorts and joins beyond the memory; 0 switches it off. Default: 1073741824 (1 GiB).
+    pub spill_limit: u64,
+    /// Statements that run at once. Default: 4.
+    pub statements: usize,
+    /// Statements that may wait for their turn; further ones are answered 503. Default: 64.
+    pub statements_waiting: usize,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            http_port: 8090,
+            pg_port: 5439,
+            password: None,
+            password_file: None,
+            hosts: Vec::new(),
+            statement_timeout: Duration::from_secs(60),
+            row_limit: 1_000_000,
+            memory_limit: 256 << 20,
+            spill_limit: 1 << 30,
+            statements: 4,
+            statements_waiting: 64,
+        }
+    }
+}
+
+impl Config {
+    /// Refuses what is unsafe or cannot work, and reads the password.
+    ///
+    /// # Errors
+    /// For a `bind` beyond loopback without a password, a password that is empty or given twice, and limits of zero.
+    pub(crate) fn check(&self) -> Result<Option<Secret>, Error> {
+        let zero = |key: &'static str| Error::Config { key, problem: "must be larger than 0".to_owned() };
+        if self.statement_timeout.is_zero() {
+            return Err(zero("statement-timeout"));
+        }
+        if self.row_limit == 0 {
+            return Err(zero("row-limit"));
+        }
+        if self.statements == 0 {
+            return Err(zero("statements"));
+        }
+        if self.memory_limit < 16 << 20 {
+            return Err(Error::Config { key: "memory-limit", problem: "must be at least 16777216 (16 MiB)".to_owned() });
+        }
+        let password = self.password()?;
+        if password.is_none() && !self.bind.is_loopback() {
+            return Err(Error::OpenWithoutPassword(self.bind));
+        }
+        Ok(password)
+    }
+
+    fn password(&self) -> Result<Option<Secret>, Error> {
+        let password = match (&self.password, &self.password_file) {
+            (Some(_), Some(_)) => return Err(Error::TwoPasswords),
+            (Some(password), None) => password.clone(),
+            (None, Some(path)) => {
+                let failed = |source: io::Error| Error::PasswordFile { path: path.clone(), source };
+                let text = std::fs::read_to_string(path).map_err(failed)?;
+                Secret(text.lines().next().unwrap_or_default().to_owned())
+            }
+            (None, None) => return Ok(None),
+        };
+        if password.0.is_empty() {
+            return Err(Error::EmptyPassword);
+        }
+        Ok(Some(password))
+    }
+}
+
+/// A text that is never printed.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn new(text: impl Into<String>) -> Secret {
+        Secret(text.into())
+    }
+
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("********")
+    }
+}
+
+/// Masked: a configuration is only ever written for people.
+impl Serialize for Secret {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("********")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(config: Config) -> Config {
+        Config { bind: IpAddr::from([0, 0, 0, 0]), ..config }
+    }
+
+    #[test]
+    fn a_bind_that_others_can_reach_needs_a_password() {
+        assert!(matches!(open(Config::default()).check(), Err(Error::OpenWithoutPassword(_))));
+        assert!(Config::default().check().unwrap().is_none());
+        let safe = open(Config { password: Some(Secret::new("x")), ..Config::default() });
+        assert_eq!(safe.check().unwrap().unwrap().reveal(), "x");
+        let empty = open(Config { password: Some(Secret::new("")), ..Config::default() });
+        assert!(matches!(empty.check(), Err(Error::EmptyPassword)));
+        let ipv6 = Config { bind: "::1".parse().unwrap(), ..Config::default() };
+        assert!(ipv6.check().is_ok());
+    }
+
+    #[test]
+    fn the_first_line_of_the_file_is_the_password() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("password");
+        std::fs::write(&path, "correct horse\n").unwrap();
+        let config = Config { password_file: Some(path.clone()), ..Config::default() };
+        assert_eq!(config.check().unwrap().unwrap().reveal(), "correct horse");
+        let twice = Config { password: Some(Secret::new("x")), ..config };
+        assert!(matches!(twice.check(), Err(Error::TwoPasswords)));
+        std::fs::remove_file(&path).unwrap();
+        let gone = Config { password_file: Some(path), ..Config::default() };
+        assert!(matches!(gone.check(), Err(Error::PasswordFile { .. })));
+    }
+
+    #[test]
+    fn a_password_is_never_printed() {
+        let config = Config { password: Some(Secret::new("hunter2")), ..Config::default() };
+        let json = serde_json::to_string(&config).unwrap();
+        assert!(!format!("{config:?}{json}").contains("hunter2"));
+    }
+
+    #[test]
+    fn keys_are_kebab_case_and_unknown_ones_are_refused() {
+        let json = r#"{"http-port":0,"statement-timeout":"500ms","row-limit":10,"pg-port":0}"#;
+        let config: Config = serde_json::from_str(json).unwrap();
+        assert_eq!(config.statement_timeout, Duration::from_millis(500));
+        assert_eq!((config.http_port, config.row_limit), (0, 10));
+        assert!(serde_json::from_str::<Config>(r#"{"httpport":1}"#).is_err());
+    }
+}

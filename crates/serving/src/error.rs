@@ -1,0 +1,208 @@
+//! The errors of the server, and what each of them is on the wire: HTTP status, code, message, hint.
+//!
+//! A caller of the API acts on the code; the message names the object; the hint says the way out.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use datafusion::error::DataFusionError;
+
+/// Why the server does not start, or why a statement has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("`server.bind` is {0}, which other machines can reach, and there is no `server.password`")]
+    OpenWithoutPassword(IpAddr),
+    #[error("`server.password` is empty")]
+    EmptyPassword,
+    #[error("`server.password` and `server.password-file` are both given")]
+    TwoPasswords,
+    #[error("read `server.password-file` {path}: {source}")]
+    PasswordFile { path: PathBuf, source: io::Error },
+    #[error("`server.{key}`: {problem}")]
+    Config { key: &'static str, problem: String },
+    #[error("{address} is taken by another process; choose another `server.http-port`")]
+    PortTaken { address: SocketAddr },
+    #[error("listen on {address}: {source}")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("start the query engine: {0}")]
+    Engine(String),
+
+    #[error("{0}")]
+    Syntax(String),
+    #[error("{0}")]
+    Plan(String),
+    #[error("{0} is refused: this server only reads")]
+    ReadOnly(String),
+    #[error("the statement ran longer than {}", model::duration::print(*.0))]
+    Timeout(Duration),
+    #[error("the answer has more than {0} rows")]
+    RowLimit(u64),
+    #[error("the statement is longer than {0} bytes")]
+    StatementTooLong(usize),
+    #[error("the statement needs more memory than there is: {0}")]
+    Memory(String),
+    #[error("{running} statements are running and {waiting} are waiting")]
+    Busy { running: usize, waiting: usize },
+    /// A file that the view consists of is missing, short or damaged: there is no answer rather than a lower number.
+    #[error("a hole in the view: {0}")]
+    Hole(String),
+    #[error("{0}")]
+    Execution(String),
+    #[error("the server is stopping")]
+    Stopping,
+}
+
+impl Error {
+    /// The stable word of the API.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Error::OpenWithoutPassword(_)
+            | Error::EmptyPassword
+            | Error::TwoPasswords
+            | Error::PasswordFile { .. }
+            | Error::Config { .. }
+            | Error::PortTaken { .. }
+            | Error::Listen { .. }
+            | Error::Engine(_) => "start",
+            Error::Syntax(_) => "syntax_error",
+            Error::Plan(_) => "invalid_statement",
+            Error::ReadOnly(_) => "read_only",
+            Error::Timeout(_) => "statement_timeout",
+            Error::RowLimit(_) => "row_limit",
+            Error::StatementTooLong(_) => "statement_too_long",
+            Error::Memory(_) => "memory_limit",
+            Error::Busy { .. } => "busy",
+            Error::Hole(_) => "hole",
+            Error::Execution(_) => "execution_failed",
+            Error::Stopping => "stopping",
+        }
+    }
+
+    /// What helps, or an empty text.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Error::OpenWithoutPassword(_) => "set `server.password-file`, or leave `server.bind` at 127.0.0.1",
+            Error::PortTaken { .. } => "`server.http-port=0` takes any free port",
+            Error::ReadOnly(_) => "SELECT, WITH, VALUES, EXPLAIN, SHOW and DESCRIBE are answered",
+            Error::Timeout(_) => "ask for less, for example a range of collector_tstamp, or raise `server.statement-timeout`",
+            Error::RowLimit(_) => "add LIMIT, or raise `server.row-limit`",
+            Error::Memory(_) => "ask for fewer columns or groups, add LIMIT, or raise `server.memory-limit`",
+            Error::Busy { .. } => "try again; `server.statements` and `server.statements-waiting` are the limits",
+            Error::Hole(_) => "restore the file from a backup; its content is derived and can be made again from the master dataset",
+            Error::Plan(_) => "information_schema.columns lists every table and column",
+            Error::EmptyPassword
+            | Error::TwoPasswords
+            | Error::PasswordFile { .. }
+            | Error::Config { .. }
+            | Error::Listen { .. }
+            | Error::Engine(_)
+            | Error::Syntax(_)
+            | Error::StatementTooLong(_)
+            | Error::Execution(_)
+            | Error::Stopping => "",
+        }
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> u16 {
+        match self {
+            Error::Syntax(_) | Error::Plan(_) => 400,
+            Error::ReadOnly(_) => 403,
+            Error::StatementTooLong(_) => 413,
+            Error::Timeout(_) | Error::RowLimit(_) => 422,
+            // What a statement computes wrongly (a division by zero, a cast) is the statement's fault.
+            Error::Execution(_) => 422,
+            Error::Memory(_) | Error::Busy { .. } | Error::Stopping => 503,
+            Error::Hole(_)
+            | Error::OpenWithoutPassword(_)
+            | Error::EmptyPassword
+            | Error::TwoPasswords
+            | Error::PasswordFile { .. }
+            | Error::Config { .. }
+            | Error::PortTaken { .. }
+            | Error::Listen { .. }
+            | Error::Engine(_) => 500,
+        }
+    }
+}
+
+/// A hole, in the form in which the engine carries it out of a scan.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Hole(pub(crate) String);
+
+impl From<Hole> for DataFusionError {
+    fn from(hole: Hole) -> DataFusionError {
+        DataFusionError::External(Box::new(hole))
+    }
+}
+
+impl From<DataFusionError> for Error {
+    fn from(error: DataFusionError) -> Error {
+        if let Some(hole) = find_hole(&error) {
+            return Error::Hole(hole);
+        }
+        let message = plain(&error);
+        match error.find_root() {
+            DataFusionError::SQL(..) => Error::Syntax(message),
+            DataFusionError::Plan(_)
+            | DataFusionError::SchemaError(..)
+            | DataFusionError::NotImplemented(_)
+            | DataFusionError::Configuration(_) => Error::Plan(message),
+            DataFusionError::ResourcesExhausted(_) => Error::Memory(message),
+            _ => Error::Execution(message),
+        }
+    }
+}
+
+/// The engine wraps errors in several layers, and a file's error passes through the Parquet reader.
+fn find_hole(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(hole) = error.downcast_ref::<Hole>() {
+            return Some(hole.0.clone());
+        }
+        let inner = match error.downcast_ref::<DataFusionError>() {
+            Some(DataFusionError::External(inner)) => Some(inner.as_ref() as &(dyn std::error::Error + 'static)),
+            Some(DataFusionError::Shared(inner)) => Some(inner.as_ref() as _),
+            Some(DataFusionError::ParquetError(inner)) => Some(inner.as_ref() as _),
+            Some(DataFusionError::ArrowError(inner, _)) => Some(inner.as_ref() as _),
+            _ => match error.downcast_ref::<datafusion::parquet::errors::ParquetError>() {
+                Some(datafusion::parquet::errors::ParquetError::External(inner)) => Some(inner.as_ref() as _),
+                _ => match error.downcast_ref::<arrow::error::ArrowError>() {
+                    Some(arrow::error::ArrowError::ExternalError(inner)) => Some(inner.as_ref() as _),
+                    _ => None,
+                },
+            },
+        };
+        next = inner.or_else(|| error.source());
+    }
+    None
+}
+
+/// The message without the engine's own prefixes and without advice to report a bug to its authors.
+fn plain(error: &DataFusionError) -> String {
+    let message = error.find_root().message().into_owned();
+    let message = message.split("\n\nbacktrace:").next().unwrap_or_default().trim_end();
+    message.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hole_is_found_behind_the_layers_of_the_engine() {
+        let hole = Hole("file tables/events/1/raw-0.parquet is missing".to_owned());
+        let parquet = datafusion::parquet::errors::ParquetError::External(Box::new(hole));
+        let error = DataFusionError::Context(
+            "scan".to_owned(),
+            Box::new(DataFusionError::Shared(std::sync::Arc::new(DataFusionError::ParquetError(Box::new(parquet))))),
+        );
+        let error = Error::from(error);
+        assert_eq!(error.code(), "hole");
+        assert!(error.to_string().contains("tables/events/1/raw-0.parquet"), "{error}");
+    }
+}

@@ -1,0 +1,49 @@
+//! `snowmelt sql`: one statement on a running server.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use serde_json::json;
+
+use crate::client::Server;
+use crate::table::Table;
+
+/// Run one SELECT on the running server and print its rows
+///
+/// Tables: atomic.events, atomic.bad_rows, lambda.cut, lambda.iterations, lambda.ledger. Every answer counts each
+/// raw record once: from the batch view below the cut, from the real-time view above it.
+///
+/// Examples:
+///   snowmelt sql "SELECT event, count(*) FROM atomic.events GROUP BY event"
+///   snowmelt sql "SELECT type, messages FROM atomic.bad_rows LIMIT 5" --json
+///   snowmelt sql "SELECT * FROM lambda.cut"
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Sql {
+    /// The statement
+    statement: String,
+    /// One JSON object per row
+    #[arg(long, conflicts_with = "csv")]
+    json: bool,
+    /// Comma-separated values with a header
+    #[arg(long)]
+    csv: bool,
+    #[command(flatten)]
+    server: Server,
+}
+
+impl Sql {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let answer = self.server.post("/api/v1/sql", &json!({"sql": self.statement}))?;
+        let table = Table::from_answer(&answer);
+        let mut out = std::io::stdout().lock();
+        match (self.json, self.csv) {
+            (true, _) => table.print_json(&mut out)?,
+            (false, true) => table.print_csv(&mut out)?,
+            (false, false) => table.print_text(&mut out)?,
+        }
+        out.flush()?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

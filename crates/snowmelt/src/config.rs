@@ -1,0 +1,297 @@
+//! The one configuration tree: defaults, then a TOML file, then the environment, then `--set`.
+//!
+//! Each role documents its own keys in its `Config`; here they are put together, unknown keys are refused, and the
+//! effective tree is printed with secrets masked.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// The whole tree. Every key has a default that runs on a laptop with nothing else installed.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Config {
+    /// Where everything durable lies. Default: `./snowmelt-data`.
+    pub(crate) data_dir: PathBuf,
+    pub(crate) collector: collector::Config,
+    pub(crate) stream: Stream,
+    pub(crate) enrich: Enrich,
+    pub(crate) speed: speed::Config,
+    pub(crate) batch: batch::Config,
+    pub(crate) server: serving::Config,
+    pub(crate) admin: Admin,
+}
+
+/// The embedded log.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Stream {
+    /// Partitions of the raw stream, 1 to 64. They are only ever added: a smaller number than before is refused.
+    /// Default: 2. More partitions use more cores for enriching, and fsync in parallel.
+    pub(crate) partitions: u32,
+    /// Bytes of free disk below which the collector answers 503, so that archiver, batcher and trimming still have
+    /// room. 0 switches the reserve off. Default: the larger of 1 GiB and 5 % of the disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) disk_reserve: Option<u64>,
+    /// Bytes of requests that may wait for their group commit in one partition; beyond it the collector answers 503.
+    /// Default: 33554432 (32 MiB).
+    pub(crate) queue_bytes: usize,
+}
+
+/// What the enrich function is given besides the record.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Enrich {
+    /// Folders of Iglu schemas laid out as `vendor/name/format/version`; the first folder that has a schema wins.
+    /// Read at every iteration. Default: none, so only the embedded schemas are known.
+    #[serde(deserialize_with = "one_or_many")]
+    pub(crate) schemas: Vec<PathBuf>,
+    /// The deepest nesting of a JSON text; deeper ones are bad rows. Default: 50.
+    pub(crate) json_depth_max: usize,
+    /// The largest enriched event or bad row, in bytes; larger ones become a size violation. Default: 1000000.
+    pub(crate) record_bytes_max: usize,
+}
+
+/// Health and metrics of a process without a server.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Admin {
+    /// Reserved for roles that run apart; `up` serves health and metrics on `server.http-port`. Default: off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) port: Option<u16>,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            data_dir: "./snowmelt-data".into(),
+            collector: Default::default(),
+            stream: Default::default(),
+            enrich: Default::default(),
+            speed: Default::default(),
+            batch: Default::default(),
+            server: Default::default(),
+            admin: Default::default(),
+        }
+    }
+}
+
+impl Default for Stream {
+    fn default() -> Stream {
+        Stream { partitions: 2, disk_reserve: None, queue_bytes: 32 << 20 }
+    }
+}
+
+impl Default for Enrich {
+    fn default() -> Enrich {
+        let settings = ::enrich::Settings::default();
+        Enrich {
+            schemas: Vec::new(),
+            json_depth_max: settings.json_depth_max,
+            record_bytes_max: settings.record_bytes_max,
+        }
+    }
+}
+
+impl Enrich {
+    /// The settings of the recipe.
+    pub(crate) fn settings(&self) -> ::enrich::Settings {
+        ::enrich::Settings {
+            json_depth_max: self.json_depth_max,
+            record_bytes_max: self.record_bytes_max,
+            ..::enrich::Settings::default()
+        }
+    }
+}
+
+/// Where values come from, besides the defaults.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct Sources {
+    /// A TOML file with any of the keys that `snowmelt config dump` shows
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// One key, for example `--set collector.port=9090`; the value is TOML, a bare word is a string
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// The data folder; the same as `--set data-dir=DIR`
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+/// Environment variables of ours that are no keys.
+const NOT_KEYS: [&str; 1] = ["SNOWMELT_LOG"];
+
+/// Puts the tree together and checks it.
+///
+/// # Errors
+/// For a file that cannot be read, an unknown key (named with its path), a value of the wrong form, and values that
+/// do not fit together; all of the latter at once.
+pub(crate) fn load(sources: &Sources, environment: impl Iterator<Item = (String, String)>) -> Result<Config> {
+    let mut tree = match &sources.config {
+        Some(file) => read_file(file)?,
+        None => toml::Table::new(),
+    };
+    let mut variables: Vec<(String, String)> = environment
+        .filter(|(name, _)| name.starts_with("SNOWMELT_") && !NOT_KEYS.contains(&name.as_str()))
+        .collect();
+    variables.sort();
+    for (name, value) in variables {
+        let key = name["SNOWMELT_".len()..].to_ascii_lowercase().replace("__", ".").replace('_', "-");
+        insert(&mut tree, &key, parse_value(&value)).with_context(|| format!("environment variable `{name}`"))?;
+    }
+    for setting in &sources.set {
+        let Some((key, value)) = setting.split_once('=') else {
+            bail!("`--set {setting}`: expected KEY=VALUE, for example `--set batch.interval=1m`");
+        };
+        insert(&mut tree, key, parse_value(value)).with_context(|| format!("`--set {setting}`"))?;
+    }
+    if let Some(dir) = &sources.data_dir {
+        let dir = dir.to_str().with_context(|| format!("`{}` is not valid UTF-8", dir.display()))?;
+        insert(&mut tree, "data-dir", toml::Value::String(dir.to_owned()))?;
+    }
+    let config: Config = serde_path_to_error::deserialize(toml::Value::Table(tree)).map_err(|error| {
+        let path = error.path().to_string();
+        let hint = "`snowmelt config dump` shows every key";
+        anyhow::anyhow!("configuration key `{path}`: {}; {hint}", error.into_inner().to_string().trim())
+    })?;
+    check(&config)?;
+    Ok(config)
+}
+
+/// The effective tree as TOML, secrets masked.
+pub(crate) fn dump(config: &Config) -> Result<String> {
+    let mut tree = toml::Table::try_from(config).context("print the configuration")?;
+    if let Some(toml::Value::Table(server)) = tree.get_mut("server")
+        && server.contains_key("password")
+    {
+        server.insert("password".to_owned(), "********".into());
+    }
+    toml::to_string(&tree).context("print the configuration")
+}
+
+fn check(config: &Config) -> Result<()> {
+    let mut problems = Vec::new();
+    if !(1..=64).contains(&config.stream.partitions) {
+        problems.push(format!("`stream.partitions`: {} is not between 1 and 64", config.stream.partitions));
+    }
+    if config.enrich.json_depth_max == 0 || config.enrich.json_depth_max > 100 {
+        problems.push(format!("`enrich.json-depth-max`: {} is not between 1 and 100", config.enrich.json_depth_max));
+    }
+    if config.enrich.record_bytes_max > 4 << 20 || config.enrich.record_bytes_max < 10_000 {
+        problems.push(format!(
+            "`enrich.record-bytes-max`: {} is not between 10000 and 4194304",
+            config.enrich.record_bytes_max
+        ));
+    }
+    if config.admin.port.is_some() {
+        problems.push("`admin.port`: not used by `up`, whose health and metrics are on `server.http-port`".to_owned());
+    }
+    for folder in &config.enrich.schemas {
+        if !folder.is_dir() {
+            problems.push(format!("`enrich.schemas`: `{}` is not a folder", folder.display()));
+        }
+    }
+    if problems.is_empty() { Ok(()) } else { bail!("configuration: {}", problems.join("; ")) }
+}
+
+fn read_file(file: &Path) -> Result<toml::Table> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("read configuration `{}`", file.display()))?;
+    text.parse().map_err(|error: toml::de::Error| {
+        anyhow::anyhow!("configuration `{}` is not TOML: {}", file.display(), error.to_string().trim())
+    })
+}
+
+/// A value of `--set` or of the environment: TOML if it is TOML, else a string.
+fn parse_value(text: &str) -> toml::Value {
+    format!("value = {text}")
+        .parse::<toml::Table>()
+        .ok()
+        .filter(|table| table.len() == 1)
+        .and_then(|mut table| table.remove("value"))
+        .unwrap_or_else(|| toml::Value::String(text.to_owned()))
+}
+
+fn insert(tree: &mut toml::Table, key: &str, value: toml::Value) -> Result<()> {
+    let (path, last) = key.rsplit_once('.').map_or((None, key), |(path, last)| (Some(path), last));
+    let mut table = tree;
+    for part in path.into_iter().flat_map(|path| path.split('.')) {
+        let entry = table.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        table = entry.as_table_mut().with_context(|| format!("`{part}` in `{key}` is a value, not a section"))?;
+    }
+    if last.is_empty() {
+        bail!("`{key}` is not a key");
+    }
+    table.insert(last.to_owned(), value);
+    Ok(())
+}
+
+/// A list of paths, or one path where a list is meant.
+fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PathBuf>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "a path or a list of paths")]
+    enum OneOrMany {
+        One(PathBuf),
+        Many(Vec<PathBuf>),
+    }
+    Ok(match OneOrMany::deserialize(deserializer)? {
+        OneOrMany::One(path) => vec![path],
+        OneOrMany::Many(paths) => paths,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load_with(set: &[&str], environment: &[(&str, &str)]) -> Result<Config> {
+        let sources = Sources { set: set.iter().map(|text| (*text).to_owned()).collect(), ..Sources::default() };
+        load(&sources, environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+    }
+
+    #[test]
+    fn a_key_can_be_set_and_a_later_source_wins() {
+        let config = load_with(
+            &["collector.port=9091", "batch.interval=30s"],
+            &[("SNOWMELT_COLLECTOR__PORT", "1"), ("SNOWMELT_STREAM__DISK_RESERVE", "0"), ("SNOWMELT_LOG", "debug")],
+        )
+        .unwrap();
+        assert_eq!(config.collector.port, 9091);
+        assert_eq!(config.stream.disk_reserve, Some(0));
+        assert_eq!(config.batch.interval, std::time::Duration::from_secs(30));
+    }
+
+    #[test]
+    fn one_path_is_enough_where_a_list_is_meant() {
+        let one = load_with(&["enrich.schemas=/"], &[]).unwrap();
+        let two = load_with(&[r#"enrich.schemas=["/", "/tmp"]"#], &[]).unwrap();
+        assert_eq!((one.enrich.schemas.len(), two.enrich.schemas.len()), (1, 2));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_by_its_path() {
+        for (set, name) in [("collector.prot=1", "prot"), ("nothing=1", "nothing"), ("batch.interval=soon", "batch.interval")] {
+            let error = format!("{:#}", load_with(&[set], &[]).unwrap_err());
+            assert!(error.contains(name), "{error}");
+        }
+        assert!(load_with(&[], &[("SNOWMELT_NOTHING", "1")]).is_err());
+        assert!(load_with(&["collector.port"], &[]).is_err());
+        assert!(load_with(&["data-dir.x=1", "data-dir=/tmp"], &[]).is_ok_and(|c| c.data_dir == Path::new("/tmp")));
+    }
+
+    #[test]
+    fn all_values_that_do_not_fit_are_named_at_once() {
+        let error = load_with(&["stream.partitions=0", "enrich.json-depth-max=0"], &[]).unwrap_err().to_string();
+        assert!(error.contains("stream.partitions") && error.contains("enrich.json-depth-max"), "{error}");
+    }
+
+    #[test]
+    fn a_dump_reads_back_and_hides_the_password() {
+        let config = load_with(&["server.password=hush"], &[]).unwrap();
+        let text = dump(&config).unwrap();
+        assert!(!text.contains("hush"), "{text}");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        load(&Sources { config: Some(file.path().to_owned()), ..Sources::default() }, std::iter::empty()).unwrap();
+    }
+}

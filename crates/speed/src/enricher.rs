@@ -1,0 +1,382 @@
+//! The enricher: reads raw records, calls the enrich function, and writes what comes of them to the enriched and the bad
+//! stream, in the order of the flow: read, enrich, write, advance.
+//!
+//! Its only memory is its own output: it opens where the ranges that both streams have end, counted without a gap from
+//! the cut, or at the cut if they do not reach back to it. Nothing here ever holds up the raw stream: where a derived
+//! stream takes nothing, the position stays and the step is tried again. Run by [`crate::service`], or step by step.
+
+use std::collections::BTreeMap;
+use std::iter::Peekable;
+use std::sync::Arc;
+
+use enrich::{Outcome, Recipe};
+use model::cut::{Cut, Frontier};
+use model::position::{Offset, Partition, Range, RawRecord};
+use model::time::{Clock, Timestamp};
+use stream::{Append, Record, Stream};
+use views::catalog::Counts;
+
+use crate::output::{self, Kind, Mark, Rows};
+use crate::pairs::{Joint, Pairs};
+use crate::{Config, Error};
+
+/// Encoded rows of one stream at which a range ends, so that the loader takes it in bites.
+const RANGE_BYTES: usize = 4 << 20;
+
+/// What a step came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// There may be more to do at once.
+    Moved,
+    /// All that could be read was done.
+    Idle,
+    /// A derived stream takes nothing for now; the position stays. Try again after a while.
+    Stalled { partition: Partition, reason: String },
+}
+
+/// What was written since the enricher was opened. A range that is written again counts again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub records: u64,
+    pub counts: Counts,
+    /// Bad rows by their schema, a full Iglu URI.
+    pub bad_by_schema: BTreeMap<&'static str, u64>,
+}
+
+/// The enricher of all partitions of a raw stream.
+#[derive(Debug)]
+pub struct Enricher {
+    partitions: Vec<PartitionEnricher>,
+}
+
+impl Enricher {
+    /// Opens every partition; see [`PartitionEnricher::open`].
+    ///
+    /// # Errors
+    /// When the streams have not the same number of partitions, or cannot be read.
+    #[expect(clippy::too_many_arguments, reason = "each is a thing of its own")]
+    pub fn open(
+        raw: Arc<dyn Stream>, enriched: Arc<dyn Stream>, bad: Arc<dyn Stream>, recipe: Arc<Recipe>,
+        cut: &Cut, clock: Arc<dyn Clock>, config: Config,
+    ) -> Result<Enricher, Error> {
+        let streams = Streams { raw, enriched, bad };
+        let open = |index| {
+            let (recipe, clock) = (Arc::clone(&recipe), Arc::clone(&clock));
+            PartitionEnricher::open(&streams, index, recipe, cut, clock, config.clone())
+        };
+        let partitions = (0..streams.partitions()?).map(open).collect::<Result<_, Error>>()?;
+        Ok(Enricher { partitions })
+    }
+
+    /// One bounded batch of each partition. [`Progress::Moved`] if any moved, else the first that stalled.
+    ///
+    /// # Errors
+    /// Those of [`PartitionEnricher::step`]; partitions before the failing one have done their batch.
+    pub fn step(&mut self) -> Result<Progress, Error> {
+        let mut all = Progress::Idle;
+        for partition in &mut self.partitions {
+            all = match (all, partition.step()?) {
+                (Progress::Moved, _) | (_, Progress::Moved) => Progress::Moved,
+                (stalled @ Progress::Stalled { .. }, _) => stalled,
+                (Progress::Idle, progress) => progress,
+            };
+        }
+        Ok(all)
+    }
+
+    /// For each partition the first position that is not yet in both derived streams.
+    pub fn frontier(&self) -> Frontier {
+        self.partitions.iter().map(|p| (p.raw.clone(), p.position)).collect()
+    }
+
+    /// See [`PartitionEnricher::raise`].
+    pub fn raise(&mut self, cut: &Cut) {
+        self.partitions.iter_mut().for_each(|partition| partition.raise(cut));
+    }
+
+    /// See [`PartitionEnricher::rewind`].
+    pub fn rewind(&mut self, to: &Frontier) {
+        self.partitions.iter_mut().for_each(|partition| partition.rewind(to));
+    }
+
+    /// Goes over to another recipe from `cut` on, or from where its own earlier output already reaches.
+    ///
+    /// # Errors
+    /// When the derived streams cannot be read; then nothing has changed.
+    pub fn switch(&mut self, recipe: &Arc<Recipe>, cut: &Cut) -> Result<(), Error> {
+        let switched = self.partitions.iter().map(|partition| partition.switched(recipe, cut));
+        self.partitions = switched.collect::<Result<_, Error>>()?;
+        Ok(())
+    }
+}
+
+/// The three streams; partition k of one goes with partition k of the others.
+#[derive(Clone, Debug)]
+pub struct Streams {
+    pub raw: Arc<dyn Stream>,
+    pub enriched: Arc<dyn Stream>,
+    pub bad: Arc<dyn Stream>,
+}
+
+impl Streams {
+    /// How many partitions each of them has.
+    ///
+    /// # Errors
+    /// When it is not the same number.
+    pub fn partitions(&self) -> Result<usize, Error> {
+        let wanted = self.raw.partitions().len();
+        for stream in [&self.enriched, &self.bad] {
+            let found = stream.partitions().len();
+            if found != wanted {
+                return Err(Error::Partitions { stream: stream.name().to_owned(), wanted, found });
+            }
+        }
+        Ok(wanted)
+    }
+}
+
+/// The enricher of one partition.
+#[derive(Debug)]
+pub struct PartitionEnricher {
+    streams: Streams,
+    index: usize,
+    raw: Partition,
+    recipe: Arc<Recipe>,
+    cut: Offset,
+    position: Offset,
+    /// The sequence number of the next range, never used before in either stream.
+    sequence: u64,
+    clock: Arc<dyn Clock>,
+    config: Config,
+    tally: Tally,
+}
+
+impl PartitionEnricher {
+    /// Reads the derived streams and opens where the ranges that both have with this recipe end, without a gap from the
+    /// cut on; at the cut if there are none.
+    ///
+    /// # Errors
+    /// When the partition is not in all three streams, or a derived stream cannot be read.
+    pub fn open(
+        streams: &Streams, index: usize, recipe: Arc<Recipe>, cut: &Cut, clock: Arc<dyn Clock>,
+        config: Config,
+    ) -> Result<PartitionEnricher, Error> {
+        let raw = streams.raw.partitions().get(index).cloned().ok_or_else(|| Error::Partitions {
+            stream: streams.raw.name().to_owned(),
+            wanted: index + 1,
+            found: streams.raw.partitions().len(),
+        })?;
+        let mut pairs = Pairs::open(&streams.enriched, &streams.bad, index)?;
+        let mut position = cut.of(&raw);
+        while let Some(pair) = pairs.next()? {
+            let Mark { recipe: of, range, .. } = pair.mark();
+            if of == recipe.digest() && range.partition == raw && Joint::of(range, position) == Joint::Next {
+                position = range.to;
+            }
+        }
+        Ok(PartitionEnricher {
+            streams: streams.clone(),
+            index,
+            cut: cut.of(&raw),
+            raw,
+            recipe,
+            position,
+            sequence: pairs.next_sequence()?,
+            clock,
+            config,
+            tally: Tally::default(),
+        })
+    }
+
+    /// Enriches and writes one bounded batch. Where the raw stream is trimmed beyond the position, which happens only
+    /// below the cut, it goes on at the cut.
+    ///
+    /// # Errors
+    /// When raw cannot be read, or a record's enriching waits for something outside; the position stays at the last
+    /// range that was written.
+    pub fn step(&mut self) -> Result<Progress, Error> {
+        let read = self.streams.raw.read(&self.raw, self.position, self.config.batch_bytes);
+        let chunk = match read {
+            Ok(chunk) => chunk,
+            Err(stream::Error::Trimmed { start, .. }) => return self.go_on_at_the_cut(start),
+            Err(error) => return Err(error.into()),
+        };
+        if chunk.next <= self.position {
+            return Ok(Progress::Idle);
+        }
+        let now = self.clock.now();
+        let mut records = chunk.records.iter().peekable();
+        while self.position < chunk.next {
+            let made = self.enrich_range(&mut records, chunk.next, now)?;
+            if let Err(error) = self.write(&made) {
+                let reason = error.to_string();
+                return Ok(Progress::Stalled { partition: self.raw.clone(), reason });
+            }
+            self.position = made.mark.range.to;
+            self.tally.add(&made);
+        }
+        Ok(Progress::Moved)
+    }
+
+    /// The first offset that is not yet in both derived streams.
+    pub fn position(&self) -> Offset {
+        self.position
+    }
+
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Takes note of a later cut: what lies below it needs no enriching any more. The caller serves that cut already.
+    pub fn raise(&mut self, cut: &Cut) {
+        self.cut = self.cut.max(cut.of(&self.raw));
+        self.position = self.position.max(self.cut);
+    }
+
+    /// Goes back to where a reader of the derived streams got stuck: what lies behind is enriched and written again.
+    pub fn rewind(&mut self, to: &Frontier) {
+        self.position = self.position.min(to.of(&self.raw)).max(self.cut);
+    }
+
+    /// The enricher of the same partition with another recipe, from `cut` on.
+    ///
+    /// # Errors
+    /// Those of [`PartitionEnricher::open`].
+    pub fn switched(&self, recipe: &Arc<Recipe>, cut: &Cut) -> Result<PartitionEnricher, Error> {
+        let (recipe, clock) = (Arc::clone(recipe), Arc::clone(&self.clock));
+        let config = self.config.clone();
+        let mut next = PartitionEnricher::open(&self.streams, self.index, recipe, cut, clock, config)?;
+        next.sequence = next.sequence.max(self.sequence);
+        next.tally = self.tally.clone();
+        Ok(next)
+    }
+
+    fn go_on_at_the_cut(&mut self, start: Offset) -> Result<Progress, Error> {
+        if self.cut < start || self.cut <= self.position {
+            let (partition, cut) = (self.raw.clone(), self.cut);
+            return Err(Error::BelowTheLog { partition, start, cut });
+        }
+        self.position = self.cut;
+        Ok(Progress::Moved)
+    }
+
+    /// Enriches records from the position on, until they run out or one stream has a bite full. The range ends where
+    /// the next record begins, or at `end`.
+    fn enrich_range<'a>(
+        &mut self, records: &mut Peekable<impl Iterator<Item = &'a Record>>, end: Offset, now: Timestamp,
+    ) -> Result<Made, Error> {
+        let range = Range { partition: self.raw.clone(), from: self.position, to: end };
+        let recipe = self.recipe.digest().to_owned();
+        let counts = Counts::default();
+        let mark = Mark { recipe, range, sequence: self.sequence, records: 0, counts };
+        // A number is used once, also when writing fails half-way: a reader never pairs two attempts.
+        self.sequence += 1;
+        let mut made =
+            Made { mark, enriched: Rows::default(), bad: Rows::default(), bad_by_schema: BTreeMap::new() };
+        while let Some(record) = records.peek() {
+            if made.enriched.bytes() >= RANGE_BYTES || made.bad.bytes() >= RANGE_BYTES {
+                made.mark.range.to = record.offset;
+                break;
+            }
+            let at = RawRecord { partition: &self.raw, offset: record.offset, bytes: &record.bytes };
+            let outcomes = assets::drive(&at, &self.recipe).map_err(|source| Error::Enrich {
+                partition: self.raw.clone(),
+                offset: record.offset,
+                source,
+            })?;
+            made.add(record.offset, outcomes, now);
+            records.next();
+        }
+        Ok(made)
+    }
+
+    /// Ends when both streams have all parts. After an error either may have some of them.
+    fn write(&self, made: &Made) -> Result<(), stream::Error> {
+        let bytes_max = self.config.entry_bytes_max;
+        let enriched = output::encode(Kind::Enriched, &made.mark, &made.enriched, bytes_max);
+        let bad = output::encode(Kind::Bad, &made.mark, &made.bad, bytes_max);
+        for part in 0..enriched.len().max(bad.len()) {
+            let append = |stream: &Arc<dyn Stream>, entry: Option<&bytes::Bytes>| -> Option<Append> {
+                Some(stream.append(&stream.partitions()[self.index], vec![entry?.clone()]))
+            };
+            let both = [
+                append(&self.streams.enriched, enriched.get(part)),
+                append(&self.streams.bad, bad.get(part)),
+            ];
+            for appended in both.into_iter().flatten() {
+                futures::executor::block_on(appended)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What became of one range.
+struct Made {
+    mark: Mark,
+    enriched: Rows,
+    bad: Rows,
+    bad_by_schema: BTreeMap<&'static str, u64>,
+}
+
+impl Made {
+    fn add(&mut self, offset: Offset, outcomes: Vec<Outcome>, now: Timestamp) {
+        self.mark.records += 1;
+        for (index, outcome) in (0..).zip(outcomes) {
+            self.mark.counts.outcomes += 1;
+            match outcome {
+                Outcome::Enriched(mut event) => {
+                    event.etl_tstamp = Some(now);
+                    self.enriched.push(offset, index, &event.to_tsv());
+                    self.mark.counts.enriched += 1;
+                }
+                // The partial event is not kept: so far only the bad row has a table.
+                Outcome::Failed { bad_row, event: _ } => {
+                    self.add_bad_row(offset, index, &bad_row, now);
+                    self.mark.counts.failed += 1;
+                }
+                Outcome::Bad(bad_row) => {
+                    self.add_bad_row(offset, index, &bad_row, now);
+                    self.mark.counts.bad += 1;
+                }
+                Outcome::Dropped { rule: _ } => self.mark.counts.dropped += 1,
+            }
+        }
+    }
+
+    fn add_bad_row(
+        &mut self, offset: Offset, index: u32, bad_row: &model::bad_row::BadRow, now: Timestamp,
+    ) {
+        self.bad.push(offset, index, &bad_row.to_json(&enrich::processor(), now));
+        *self.bad_by_schema.entry(bad_row.schema()).or_default() += 1;
+    }
+}
+
+impl Tally {
+    /// The sum of two.
+    pub fn join(&mut self, other: &Tally) {
+        self.records += other.records;
+        self.add_counts(&other.counts);
+        for (schema, count) in &other.bad_by_schema {
+            *self.bad_by_schema.entry(schema).or_default() += count;
+        }
+    }
+
+    fn add(&mut self, made: &Made) {
+        self.records += made.mark.records;
+        self.add_counts(&made.mark.counts);
+        for (schema, count) in &made.bad_by_schema {
+            *self.bad_by_schema.entry(schema).or_default() += count;
+        }
+    }
+
+    fn add_counts(&mut self, counts: &Counts) {
+        let Counts { outcomes, enriched, failed, bad, dropped, erased } = counts;
+        self.counts.outcomes += outcomes;
+        self.counts.enriched += enriched;
+        self.counts.failed += failed;
+        self.counts.bad += bad;
+        self.counts.dropped += dropped;
+        self.counts.erased += erased;
+    }
+}

@@ -1,0 +1,193 @@
+//! The loader: feeds the real-time view from the enriched and the bad stream.
+//!
+//! It takes ranges that both streams have with the recipe in force, so that all rows of a record become visible
+//! together, and only those that join the prefix without a gap: its frontier moves by marks alone. What lies below the
+//! prefix was seen before and is dropped. It also lets the derived streams forget what the batch view covers. Whether
+//! something is missing for good, and is to be enriched again, is noticed by [`crate::service`].
+
+use std::sync::Arc;
+
+use model::cut::{Cut, Frontier};
+use model::event::{EnrichedEvent, InvalidTsv};
+use model::position::{Partition, Position};
+use stream::Stream;
+use views::realtime::{Applied, NewChunk, RealtimeView};
+use views::shred::{BadRowRows, EventRows};
+
+use crate::Error;
+use crate::enricher::Progress;
+use crate::output::{InvalidEntry, Row};
+use crate::pairs::{Joint, Pair, Pairs};
+
+/// The loader of all partitions.
+#[derive(Debug)]
+pub struct Loader {
+    partitions: Vec<PartitionLoader>,
+}
+
+impl Loader {
+    /// Starts at `base`, the cut from which `recipe` is in force, and reads both streams from their beginning.
+    ///
+    /// # Errors
+    /// When the streams have not the same number of partitions, or cannot be read.
+    pub fn open(
+        enriched: Arc<dyn Stream>, bad: Arc<dyn Stream>, realtime: Arc<RealtimeView>, recipe: String,
+        base: Cut,
+    ) -> Result<Loader, Error> {
+        let (wanted, found) = (enriched.partitions().len(), bad.partitions().len());
+        if wanted != found {
+            return Err(Error::Partitions { stream: bad.name().to_owned(), wanted, found });
+        }
+        let open = |index| {
+            let realtime = Arc::clone(&realtime);
+            PartitionLoader::open(&enriched, &bad, index, realtime, recipe.clone(), base.clone())
+        };
+        Ok(Loader { partitions: (0..wanted).map(open).collect::<Result<_, Error>>()? })
+    }
+
+    /// At most one range of each partition.
+    ///
+    /// # Errors
+    /// When a stream cannot be read, or the view takes nothing.
+    pub fn step(&mut self) -> Result<Progress, Error> {
+        let mut all = Progress::Idle;
+        for partition in &mut self.partitions {
+            if partition.step()? == Progress::Moved {
+                all = Progress::Moved;
+            }
+        }
+        Ok(all)
+    }
+
+    /// The base, and what the view was given beyond it.
+    pub fn frontier(&self) -> Frontier {
+        let nothing = Frontier::default();
+        self.partitions.iter().fold(nothing, |all, partition| all.join(&partition.frontier))
+    }
+
+    /// See [`PartitionLoader::raise`].
+    pub fn raise(&mut self, cut: &Cut) {
+        self.partitions.iter_mut().for_each(|partition| partition.raise(cut));
+    }
+
+    /// See [`PartitionLoader::forget`].
+    ///
+    /// # Errors
+    /// When a stream cannot be trimmed.
+    pub fn forget(&mut self, below: &Cut, retention_bytes: usize) -> Result<(), Error> {
+        self.partitions.iter_mut().try_for_each(|partition| partition.forget(below, retention_bytes))
+    }
+}
+
+/// The loader of one partition.
+#[derive(Debug)]
+pub struct PartitionLoader {
+    pairs: Pairs,
+    realtime: Arc<RealtimeView>,
+    recipe: String,
+    /// The cut from which the view starts.
+    base: Cut,
+    frontier: Frontier,
+    /// The raw partition, once a mark has told its name.
+    raw: Option<Partition>,
+}
+
+impl PartitionLoader {
+    /// The partition `index` of both streams; see [`Loader::open`].
+    ///
+    /// # Errors
+    /// When it is not in both streams, or a stream cannot be read.
+    pub fn open(
+        enriched: &Arc<dyn Stream>, bad: &Arc<dyn Stream>, index: usize, realtime: Arc<RealtimeView>,
+        recipe: String, base: Cut,
+    ) -> Result<PartitionLoader, Error> {
+        let pairs = Pairs::open(enriched, bad, index)?;
+        let frontier = base.clone();
+        Ok(PartitionLoader { pairs, realtime, recipe, base, frontier, raw: None })
+    }
+
+    /// Takes the next range that both streams have.
+    ///
+    /// # Errors
+    /// When a stream cannot be read, or the view takes nothing; the range is not lost only if the streams are read
+    /// again from their beginning, so the caller opens the loader anew.
+    pub fn step(&mut self) -> Result<Progress, Error> {
+        let Some(pair) = self.pairs.next()? else { return Ok(Progress::Idle) };
+        let (recipe, range) = (&pair.mark().recipe, pair.mark().range.clone());
+        self.raw.get_or_insert_with(|| range.partition.clone());
+        let prefix = self.frontier.of(&range.partition);
+        if *recipe != self.recipe || Joint::of(&range, prefix) != Joint::Next {
+            return Ok(Progress::Moved);
+        }
+        let chunk = match chunk(&pair) {
+            Ok(chunk) => chunk,
+            Err(error) => {
+                tracing::warn!(?range, %error, "skipped an entry of the derived streams");
+                return Ok(Progress::Moved);
+            }
+        };
+        match self.realtime.apply(&self.recipe, &self.base, chunk)? {
+            Applied::Taken | Applied::Known => self.frontier.raise(&range.partition, range.to),
+            Applied::Gap => tracing::warn!(?range, "the real-time view misses what lies before"),
+        }
+        Ok(Progress::Moved)
+    }
+
+    /// The base, and what the view was given beyond it.
+    pub fn frontier(&self) -> &Frontier {
+        &self.frontier
+    }
+
+    /// Takes note of a later cut: the view goes on from there. The caller serves that cut already.
+    pub fn raise(&mut self, cut: &Cut) {
+        self.base = self.base.join(cut);
+        self.frontier = self.frontier.join(cut);
+    }
+
+    /// Lets the derived streams forget entries that lie wholly below `below`, the cut of the oldest iteration in use;
+    /// and the oldest ones where a partition keeps more than `retention_bytes`, if they were read.
+    ///
+    /// # Errors
+    /// When a stream cannot be trimmed.
+    pub fn forget(&mut self, below: &Cut, retention_bytes: usize) -> Result<(), Error> {
+        match &self.raw {
+            Some(raw) => self.pairs.trim(below.of(raw), retention_bytes),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Why a pair whose checksums hold cannot be shown: it was written by a program with a fault.
+#[derive(Debug, thiserror::Error)]
+enum Unusable {
+    #[error(transparent)]
+    Entry(#[from] InvalidEntry),
+    #[error("the enriched event at {position}: {source}")]
+    Event { position: Position, source: InvalidTsv },
+}
+
+fn chunk(pair: &Pair) -> Result<NewChunk, Unusable> {
+    let mark = pair.mark();
+    let at = |row: &Row<'_>| Position {
+        partition: mark.range.partition.clone(),
+        offset: row.offset,
+        index: row.index,
+    };
+    let mut events = EventRows::default();
+    for row in pair.enriched.rows()? {
+        let event = EnrichedEvent::from_tsv(row.text)
+            .map_err(|source| Unusable::Event { position: at(&row), source })?;
+        events.push(&at(&row), &event);
+    }
+    let mut bad_rows = BadRowRows::default();
+    for row in pair.bad.rows()? {
+        bad_rows.push(&at(&row), row.text);
+    }
+    Ok(NewChunk {
+        range: mark.range.clone(),
+        counts: mark.counts,
+        records: mark.records,
+        events: events.finish(),
+        bad_rows: bad_rows.finish(),
+    })
+}

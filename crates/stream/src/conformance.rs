@@ -1,0 +1,1 @@
+//! The contract of [`Stream`](crate::Stream) as checks that every implementation passes.

@@ -1,0 +1,49 @@
+//! Installs what the tests need besides the toolchain: the real Python and Node trackers, by name from their
+//! registries, into a folder beside the build. Done once; a changed version list does it again.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+const PYTHON: [&str; 1] = ["snowplow-tracker==1.1.0"];
+const NODE: [&str; 1] = ["@snowplow/node-tracker@4.8.0"];
+
+/// The folder with the trackers: `python/` is a virtual environment, `node/node_modules` has the packages.
+///
+/// # Errors
+/// When Python 3 or npm is missing or an installation fails; the message says which.
+pub(crate) fn trackers() -> Result<PathBuf> {
+    let dir = build_dir().join("trackers");
+    let stamp = dir.join("installed");
+    let wanted = format!("{PYTHON:?} {NODE:?}");
+    if std::fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
+        return Ok(dir);
+    }
+    if dir.exists() {
+        std::fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
+    }
+    std::fs::create_dir_all(dir.join("node")).with_context(|| format!("create {}", dir.display()))?;
+    python(&dir.join("python")).context("install the Python tracker (needs python3 with venv and pip)")?;
+    node(&dir.join("node")).context("install the Node tracker (needs node and npm)")?;
+    std::fs::write(&stamp, wanted).with_context(|| format!("write {}", stamp.display()))?;
+    Ok(dir)
+}
+
+fn python(dir: &Path) -> Result<()> {
+    crate::run(Command::new("python3").args(["-m", "venv"]).arg(dir))?;
+    crate::run(Command::new(dir.join("bin/pip")).args(["install", "--quiet", "--disable-pip-version-check"]).args(PYTHON))
+}
+
+fn node(dir: &Path) -> Result<()> {
+    std::fs::write(dir.join("package.json"), r#"{"private":true}"#).context("write package.json")?;
+    let mut install = Command::new("npm");
+    install.args(["install", "--no-audit", "--no-fund", "--loglevel=error", "--prefix"]).arg(dir).args(NODE);
+    crate::run(&mut install)
+}
+
+/// Where cargo builds: beside it is a place that outlives a checkout if the user wants it to.
+fn build_dir() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), PathBuf::from);
+    if target.is_absolute() { target } else { crate::root().join(target) }
+}
