@@ -21,7 +21,9 @@ fn main() -> ExitCode {
     let rest = arguments.get(1..).unwrap_or_default();
     let done = match arguments.first().map(String::as_str) {
         Some("test") if rest.is_empty() => test(),
-        Some("setup") if rest.is_empty() => setup::trackers().map(|tools| println!("ready: {}", tools.display())),
+        Some("setup") if rest.is_empty() => {
+            setup::trackers().map(|tools| println!("ready: {}", tools.display()))
+        }
         Some("sim") => simulate(rest),
         _ => {
             eprint!("{USAGE}");
@@ -44,10 +46,14 @@ fn test() -> Result<()> {
     step("format", || cargo(&["fmt", "--all", "--check"]))?;
     // The tests build all code; running them first leaves clippy and docs little to do.
     step("tests", || {
-        run(Command::new(cargo_path()).args(["test", "--locked", "--workspace"]).env("TRACKERS_DIR", &trackers))
+        run(Command::new(cargo_path())
+            .args(["test", "--locked", "--workspace"])
+            .env("TRACKERS_DIR", &trackers))
     })?;
     step("simulation", || simulate(&["--seeds".into(), "200".into()]))?;
-    step("lints", || cargo(&["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    step("lints", || {
+        cargo(&["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"])
+    })?;
     step("docs", || {
         let mut docs = Command::new(cargo_path());
         docs.args(["doc", "--locked", "--workspace", "--no-deps", "--document-private-items"]);

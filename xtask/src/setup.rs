@@ -23,8 +23,10 @@ pub(crate) fn trackers() -> Result<PathBuf> {
     if dir.exists() {
         std::fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
     }
-    std::fs::create_dir_all(dir.join("node")).with_context(|| format!("create {}", dir.display()))?;
-    python(&dir.join("python")).context("install the Python tracker (needs python3 with venv and pip)")?;
+    std::fs::create_dir_all(dir.join("node"))
+        .with_context(|| format!("create {}", dir.display()))?;
+    python(&dir.join("python"))
+        .context("install the Python tracker (needs python3 with venv and pip)")?;
     node(&dir.join("node")).context("install the Node tracker (needs node and npm)")?;
     std::fs::write(&stamp, wanted).with_context(|| format!("write {}", stamp.display()))?;
     Ok(dir)
@@ -32,18 +34,27 @@ pub(crate) fn trackers() -> Result<PathBuf> {
 
 fn python(dir: &Path) -> Result<()> {
     crate::run(Command::new("python3").args(["-m", "venv"]).arg(dir))?;
-    crate::run(Command::new(dir.join("bin/pip")).args(["install", "--quiet", "--disable-pip-version-check"]).args(PYTHON))
+    crate::run(
+        Command::new(dir.join("bin/pip"))
+            .args(["install", "--quiet", "--disable-pip-version-check"])
+            .args(PYTHON),
+    )
 }
 
 fn node(dir: &Path) -> Result<()> {
-    std::fs::write(dir.join("package.json"), r#"{"private":true}"#).context("write package.json")?;
+    std::fs::write(dir.join("package.json"), r#"{"private":true}"#)
+        .context("write package.json")?;
     let mut install = Command::new("npm");
-    install.args(["install", "--no-audit", "--no-fund", "--loglevel=error", "--prefix"]).arg(dir).args(NODE);
+    install
+        .args(["install", "--no-audit", "--no-fund", "--loglevel=error", "--prefix"])
+        .arg(dir)
+        .args(NODE);
     crate::run(&mut install)
 }
 
 /// Where cargo builds: beside it is a place that outlives a checkout if the user wants it to.
 fn build_dir() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), PathBuf::from);
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| crate::root().join("target"), PathBuf::from);
     if target.is_absolute() { target } else { crate::root().join(target) }
 }

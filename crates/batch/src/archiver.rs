@@ -158,9 +158,8 @@ impl Archiver {
             }
             Published::Taken => {
                 let path = master::path(&self.data_dir, &partition, from);
-                let theirs =
-                    master::verify(self.files.as_ref(), &self.data_dir, &partition, from)?
-                        .ok_or_else(|| Error::damaged(&path, "it was there and is gone"))?;
+                let theirs = master::verify(self.files.as_ref(), &self.data_dir, &partition, from)?
+                    .ok_or_else(|| Error::damaged(&path, "it was there and is gone"))?;
                 self.chains[at] = Chain::at(partition, theirs.range.to);
                 Ok(None)
             }
@@ -171,5 +170,160 @@ impl Archiver {
 impl Chain {
     fn at(partition: Partition, end: Offset) -> Chain {
         Chain { pending: Writer::new(partition.clone(), end), partition, end, next: end }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::MemoryDisk;
+    use bytes::Bytes;
+    use futures::executor::block_on;
+    use proptest::prelude::*;
+    use std::path::Path;
+    use stream::Record;
+    use stream::memory::Memory;
+
+    const DATA: &str = "/d";
+
+    fn append(raw: &Memory, partition: usize, records: &[&str]) {
+        let records = records.iter().map(|text| Bytes::copy_from_slice(text.as_bytes())).collect();
+        block_on(raw.append(&raw.partitions()[partition], records)).unwrap();
+    }
+
+    fn open(raw: &Memory, disk: &MemoryDisk, from: &Cut, file_bytes_max: u64) -> Archiver {
+        let (raw, files) = (Arc::new(raw.clone()), Arc::new(disk.clone()));
+        Archiver::new(raw, files, DATA.into(), from, Config { file_bytes_max }).unwrap()
+    }
+
+    /// All archived records of a partition, found along the chain from the beginning.
+    fn archived(disk: &MemoryDisk, partition: &Partition) -> Vec<Record> {
+        let (data, beginning) = (Path::new(DATA), Offset::BEGINNING);
+        let mut records = Vec::new();
+        for link in master::chain(disk, data, partition, beginning, beginning).unwrap() {
+            let mut reader =
+                master::Reader::open(disk, data, partition, link.range.from).unwrap().unwrap();
+            while let Some(frame) = reader.read_frame().unwrap() {
+                records.extend(frame);
+            }
+        }
+        records
+    }
+
+    fn all(raw: &Memory, partition: &Partition) -> Vec<Record> {
+        raw.read(partition, Offset::BEGINNING, usize::MAX).unwrap().records
+    }
+
+    #[test]
+    fn a_step_archives_whole_files_only_and_a_flush_the_rest() {
+        let (raw, disk) = (Memory::new("raw", 2), MemoryDisk::default());
+        let mut archiver = open(&raw, &disk, &Cut::default(), 10);
+        append(&raw, 0, &["aaaa", "bbbb"]);
+        append(&raw, 1, &["cccc"]);
+        assert_eq!(archiver.step().unwrap(), Step::Idle);
+        append(&raw, 0, &["dddd", "eeee"]);
+        let Step::Archived(files) = archiver.step().unwrap() else { panic!("nothing archived") };
+        assert_eq!(files.iter().map(|file| file.records).collect::<Vec<_>>(), [3]);
+        let end = archiver.flush().unwrap();
+        assert_eq!(end, archiver.end());
+        for partition in raw.partitions() {
+            assert_eq!(end.of(partition), raw.end(partition).unwrap());
+            assert_eq!(archived(&disk, partition), all(&raw, partition));
+        }
+        assert_eq!(archiver.step().unwrap(), Step::Idle);
+        assert_eq!(archiver.flush().unwrap(), end);
+    }
+
+    #[test]
+    fn an_idle_archiver_writes_no_file() {
+        let (raw, disk) = (Memory::new("raw", 1), MemoryDisk::default());
+        let mut archiver = open(&raw, &disk, &Cut::default(), 10);
+        assert_eq!(archiver.flush().unwrap(), Cut::default());
+        assert_eq!(disk.names(), Vec::<PathBuf>::new());
+    }
+
+    #[test]
+    fn two_archivers_are_harmless() {
+        let (raw, disk) = (Memory::new("raw", 1), MemoryDisk::default());
+        let mut a = open(&raw, &disk, &Cut::default(), 8);
+        let mut b = open(&raw, &disk, &Cut::default(), 12);
+        let partition = raw.partitions()[0].clone();
+        for round in 0..10 {
+            append(&raw, 0, &["1234", "5678", "9"]);
+            if round % 3 == 0 {
+                a.flush().unwrap();
+            }
+            b.step().unwrap();
+            a.step().unwrap();
+        }
+        assert_eq!(a.flush().unwrap(), b.flush().unwrap());
+        assert_eq!(archived(&disk, &partition), all(&raw, &partition));
+    }
+
+    #[test]
+    fn two_archivers_in_two_threads_are_harmless() {
+        let (raw, disk) = (Memory::new("raw", 1), MemoryDisk::default());
+        let partition = raw.partitions()[0].clone();
+        for n in 0..300 {
+            append(&raw, 0, &[&format!("{n:04}")]);
+        }
+        let mut archivers = [8, 20].map(|bytes| open(&raw, &disk, &Cut::default(), bytes));
+        std::thread::scope(|scope| {
+            for archiver in &mut archivers {
+                scope.spawn(|| archiver.flush().unwrap());
+            }
+        });
+        assert_eq!(archived(&disk, &partition), all(&raw, &partition));
+    }
+
+    #[test]
+    fn what_the_raw_stream_lost_before_it_was_archived_is_a_hole() {
+        let (raw, disk) = (Memory::new("raw", 1), MemoryDisk::default());
+        append(&raw, 0, &["a", "b", "c"]);
+        raw.trim(&raw.partitions()[0], Offset::from_number(2)).unwrap();
+        let error = open(&raw, &disk, &Cut::default(), 8).flush().unwrap_err();
+        let Error::Hole { partition, from, to, .. } = &error else { panic!("{error}") };
+        assert_eq!((partition.as_str(), from.number(), to.number()), ("raw/0", 0, 2));
+    }
+
+    #[test]
+    fn the_chain_goes_on_in_an_archiver_that_starts_later() {
+        let (raw, disk) = (Memory::new("raw", 1), MemoryDisk::default());
+        let partition = raw.partitions()[0].clone();
+        append(&raw, 0, &["a", "b"]);
+        let cut = open(&raw, &disk, &Cut::default(), 8).flush().unwrap();
+        append(&raw, 0, &["c"]);
+        let end = open(&raw, &disk, &Cut::default(), 8).flush().unwrap();
+        assert_eq!(open(&raw, &disk, &cut, 8).end(), end);
+        raw.trim(&partition, end.of(&partition)).unwrap();
+        append(&raw, 0, &["d"]);
+        open(&raw, &disk, &cut, 8).flush().unwrap();
+        let texts: Vec<_> = archived(&disk, &partition).into_iter().map(|r| r.bytes).collect();
+        assert_eq!(texts, ["a", "b", "c", "d"]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+        #[test]
+        fn a_killed_archiver_leaves_a_chain_that_the_next_one_completes(
+            sizes in proptest::collection::vec(1usize..12, 1..20),
+            deaths in proptest::collection::vec(0u64..40, 0..4),
+        ) {
+            let (raw, disk) = (Memory::new("raw", 1), MemoryDisk::default());
+            let partition = raw.partitions()[0].clone();
+            for size in &sizes {
+                append(&raw, 0, &[&"x".repeat(*size)]);
+            }
+            for death in deaths {
+                disk.die_after(death);
+                let (raw, files) = (Arc::new(raw.clone()), Arc::new(disk.clone()));
+                let config = Config { file_bytes_max: 16 };
+                let _ = Archiver::new(raw, files, DATA.into(), &Cut::default(), config)
+                    .and_then(|mut archiver| archiver.flush());
+                disk.restart();
+            }
+            open(&raw, &disk, &Cut::default(), 16).flush().unwrap();
+            prop_assert_eq!(archived(&disk, &partition), all(&raw, &partition));
+        }
     }
 }

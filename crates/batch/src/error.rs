@@ -11,8 +11,8 @@ use model::position::{Offset, Partition};
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// The disk failed: worth trying again (it may have been full).
-    #[error("{}: {source}", path.display())]
-    Io { path: PathBuf, source: Arc<io::Error> },
+    #[error("{action} {}", path.display())]
+    Io { action: &'static str, path: PathBuf, source: Arc<io::Error> },
 
     /// A file of the master dataset is not what was written. Nothing is enriched from it.
     #[error("{}: damaged: {what}; restore the file from a backup", path.display())]
@@ -45,24 +45,40 @@ pub enum Error {
     #[error("the batch layer has stopped: {why}")]
     Stopped { why: String },
 
-    #[error("raw stream: {0}")]
-    Stream(Arc<stream::Error>),
+    /// Where the partition cannot be read or trimmed.
+    #[error("raw stream")]
+    Stream(#[source] Arc<stream::Error>),
 
-    #[error("recipe: {0}")]
-    Assets(Arc<assets::Error>),
+    /// A recipe cannot be pinned or loaded, or lacks an answer.
+    #[error("recipe")]
+    Assets(#[source] Arc<assets::Error>),
 
-    #[error("batch view: {0}")]
-    Views(Arc<views::Error>),
+    /// A table file or a manifest cannot be written or read.
+    #[error("batch view")]
+    Views(#[source] Arc<views::Error>),
 }
 
 impl Error {
-    pub(crate) fn io(path: &Path, source: io::Error) -> Error {
-        Error::Io { path: path.to_owned(), source: Arc::new(source) }
+    /// For `map_err`: what was being done to which path.
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+        move |source| Error::Io { action, path: path.to_owned(), source: Arc::new(source) }
     }
 
     pub(crate) fn damaged(path: &Path, what: impl Into<String>) -> Error {
         Error::Damaged { path: path.to_owned(), what: what.into() }
     }
+}
+
+/// The error and its causes as one sentence, for logs and status.
+pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }
 
 impl From<stream::Error> for Error {

@@ -13,6 +13,8 @@ pub mod plan;
 
 pub mod batcher;
 
+mod pieces;
+
 pub mod trim;
 
 pub mod config;
@@ -23,6 +25,12 @@ mod error;
 
 #[cfg(test)]
 mod testing;
+
+#[cfg(test)]
+mod batcher_tests;
+
+#[cfg(test)]
+mod service_tests;
 
 pub use config::Config;
 pub use error::Error;

@@ -17,10 +17,19 @@ pub(crate) struct Chunked {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Expect {
-    Size { size: u64, digits: u32 },
-    Extension { size: u64 },
-    SizeLineFeed { size: u64 },
-    Data { left: u64 },
+    Size {
+        size: u64,
+        digits: u32,
+    },
+    Extension {
+        size: u64,
+    },
+    SizeLineFeed {
+        size: u64,
+    },
+    Data {
+        left: u64,
+    },
     DataCarriageReturn,
     DataLineFeed,
     /// The beginning of a trailer line, or the empty line that ends the body.
@@ -138,7 +147,8 @@ mod tests {
 
     #[test]
     fn data_comes_out_and_what_follows_the_body_is_left() {
-        let input = b"4\r\nWiki\r\n00A;ext=\"1\"\r\npedia, \r\n.\r\n0\r\nTrailer: x\r\nY:\r\n\r\nGET /";
+        let input =
+            b"4\r\nWiki\r\n00A;ext=\"1\"\r\npedia, \r\n.\r\n0\r\nTrailer: x\r\nY:\r\n\r\nGET /";
         for piece in [1, 2, 3, 7, input.len()] {
             let (body, consumed, ended) = decode(input, piece).unwrap();
             assert_eq!((body.as_slice(), ended), (&b"Wikipedia, \r\n."[..], true), "{piece}");

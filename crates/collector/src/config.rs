@@ -137,8 +137,8 @@ pub struct Networking {
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Memory {
     /// Bytes of bodies and records that may be held at a time, over all connections; 503 beyond. Default: 268435456
-    /// (256 MiB). Besides, a connection holds a buffer of at most `max-request-line-length` plus
-    /// `max-headers-length` plus 16 KiB.
+    /// (256 MiB). Besides, a connection holds a buffer for the head: 8 KiB as a rule, and never more than twice
+    /// `max-request-line-length` plus `max-headers-length`.
     pub max_in_flight_bytes: usize,
 }
 
@@ -236,10 +236,22 @@ impl Config {
         let domain = "letters, digits, dots and hyphens, without a dot in front";
         refuse(!is_token(&cookie.name), "cookie.name", token);
         let client_name = &cookie.client_cookie_name;
-        refuse(client_name.as_ref().is_some_and(|name| !is_token(name)), "cookie.client-cookie-name", token);
-        refuse(client_name.as_ref() == Some(&cookie.name), "cookie.client-cookie-name", "must differ from `cookie.name`");
+        refuse(
+            client_name.as_ref().is_some_and(|name| !is_token(name)),
+            "cookie.client-cookie-name",
+            token,
+        );
+        refuse(
+            client_name.as_ref() == Some(&cookie.name),
+            "cookie.client-cookie-name",
+            "must differ from `cookie.name`",
+        );
         refuse(!cookie.domains.iter().all(|name| is_domain(name)), "cookie.domains", domain);
-        refuse(cookie.fallback_domain.as_ref().is_some_and(|name| !is_domain(name)), "cookie.fallback-domain", domain);
+        refuse(
+            cookie.fallback_domain.as_ref().is_some_and(|name| !is_domain(name)),
+            "cookie.fallback-domain",
+            domain,
+        );
         for (key, names) in [
             ("cors.allowed-headers", &self.cors.allowed_headers),
             ("anonymous.drop-headers", &self.anonymous.drop_headers),
@@ -260,9 +272,21 @@ impl Config {
         }
         refuse(limits.max_headers > HEADERS_MAX, "networking.max-headers", "must be 128 or less");
         let gibibyte = 1 << 30;
-        refuse(limits.drop_payload_size > gibibyte, "networking.drop-payload-size", "must be 1 GiB or less");
-        refuse(limits.max_request_line_length > gibibyte, "networking.max-request-line-length", "must be 1 GiB or less");
-        refuse(limits.max_headers_length > gibibyte, "networking.max-headers-length", "must be 1 GiB or less");
+        refuse(
+            limits.drop_payload_size > gibibyte,
+            "networking.drop-payload-size",
+            "must be 1 GiB or less",
+        );
+        refuse(
+            limits.max_request_line_length > gibibyte,
+            "networking.max-request-line-length",
+            "must be 1 GiB or less",
+        );
+        refuse(
+            limits.max_headers_length > gibibyte,
+            "networking.max-headers-length",
+            "must be 1 GiB or less",
+        );
         for (key, timeout) in [
             ("networking.idle-timeout", limits.idle_timeout),
             ("networking.header-read-timeout", limits.header_read_timeout),
@@ -362,7 +386,12 @@ mod tests {
 
     #[test]
     fn unknown_keys_and_values_are_refused() {
-        for text in ["prot = 80", "[cookie]\nsamesite = 'Lax'", "[cookie]\nsame-site = 'Loose'", "version = '9.9.9'"] {
+        for text in [
+            "prot = 80",
+            "[cookie]\nsamesite = 'Lax'",
+            "[cookie]\nsame-site = 'Loose'",
+            "version = '9.9.9'",
+        ] {
             assert!(toml::from_str::<Config>(text).is_err(), "{text}");
         }
     }
@@ -374,7 +403,11 @@ mod tests {
         config.cookie.fallback_domain = Some("a.com,b.com".to_owned());
         config.networking.max_connections = 0;
         let error = config.check().unwrap_err().to_string();
-        for key in ["collector.cookie.name", "collector.cookie.fallback-domain", "collector.networking.max-connections"] {
+        for key in [
+            "collector.cookie.name",
+            "collector.cookie.fallback-domain",
+            "collector.networking.max-connections",
+        ] {
             assert!(error.contains(key), "{error}");
         }
     }

@@ -7,7 +7,9 @@ use std::net::SocketAddr;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Another process, or another role, has the port.
-    #[error("the address {0} is already in use: choose another `collector.port` (0 is any free one)")]
+    #[error(
+        "the address {0} is already in use: choose another `collector.port` (0 is any free one)"
+    )]
     PortTaken(SocketAddr),
     #[error("listen on {address}: {source}; see `collector.bind` and `collector.port`")]
     Listen { address: SocketAddr, source: io::Error },

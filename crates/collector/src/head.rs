@@ -20,6 +20,8 @@ pub(crate) struct Search {
 /// What is known of a head besides its bytes. All places are counted from the head's first byte.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Head {
+    /// Bytes of the head; the body begins there.
+    pub(crate) length: usize,
     pub(crate) method: Method,
     pub(crate) framing: Framing,
     pub(crate) version: Version,
@@ -184,6 +186,7 @@ impl Head {
             return Err(BadHead::RequestLine);
         }
         let mut head = Head {
+            length: bytes.len(),
             method: match &line[..method_end] {
                 b"GET" => Method::Get,
                 b"HEAD" => Method::Head,
@@ -220,8 +223,7 @@ impl Head {
                 .ok_or(BadHead::Target)?;
             let authority_at = target.start + scheme.len();
             let rest = &bytes[authority_at..target.end];
-            let length =
-                rest.iter().position(|byte| b"/?#".contains(byte)).unwrap_or(rest.len());
+            let length = rest.iter().position(|byte| b"/?#".contains(byte)).unwrap_or(rest.len());
             if length == 0 {
                 return Err(BadHead::Target);
             }
@@ -288,8 +290,8 @@ impl Head {
                 return Ok(());
             }
             6 if is("expect") => {
-                self.expects_continue = value.eq_ignore_ascii_case(b"100-continue")
-                    && self.version == Version::Http11;
+                self.expects_continue =
+                    value.eq_ignore_ascii_case(b"100-continue") && self.version == Version::Http11;
                 return Ok(());
             }
             _ => {}
@@ -442,7 +444,10 @@ pub(crate) mod tests {
         assert_eq!(view.get(Known::Host).as_deref(), Some("h"));
     }
 
-    fn target(line: &[u8]) -> Result<(Vec<u8>, Option<String>, Option<String>), BadHead> {
+    /// Path, query, authority.
+    type Target = (Vec<u8>, Option<String>, Option<String>);
+
+    fn target(line: &[u8]) -> Result<Target, BadHead> {
         let bytes = [line, b"\r\n\r\n"].concat();
         let head = parse(&bytes)?;
         let view = View { head: &head, bytes: &bytes };
@@ -452,7 +457,9 @@ pub(crate) mod tests {
 
     #[test]
     fn targets_that_others_refuse_are_kept_verbatim() {
-        for query in ["a b", "a=\"x\"", "{\"a\":1}", "a|b^`\\<>", "%", "%zz", "a?b/c[d]", "  ", "é", ""] {
+        for query in
+            ["a b", "a=\"x\"", "{\"a\":1}", "a|b^`\\<>", "%", "%zz", "a?b/c[d]", "  ", "é", ""]
+        {
             let line = format!("GET /i?{query} HTTP/1.1");
             let expect = (b"/i".to_vec(), Some(query.to_owned()), None);
             assert_eq!(target(line.as_bytes()), Ok(expect), "{query}");
@@ -496,7 +503,7 @@ pub(crate) mod tests {
 
     #[test]
     fn the_length_of_the_body_has_one_meaning_or_the_request_is_refused() {
-        let framing = |headers| with_headers(headers).map(|head| head.framing);
+        let framing = |headers: &str| with_headers(headers).map(|head| head.framing);
         assert_eq!(framing(""), Ok(Framing::Empty));
         assert_eq!(framing("Content-Length: 0\r\n"), Ok(Framing::Empty));
         assert_eq!(framing("content-length: 007\r\n"), Ok(Framing::Length(7)));

@@ -6,7 +6,7 @@
 //!
 //! A request passes through the modules in this order:
 //! [`server`] accepts, `connection` reads and answers, `head` and `chunked` find the structure of the bytes, `route`
-//! says what a path means, `record` writes the collector payload with the help of `source_ip`, `content_type` and
+//! says what a path means, `intake` hands events to the stream, `record` writes the collector payload with the help of `source_ip`, `content_type` and
 //! `cookie`, and `response` prints the answer with `cors` and `http_date`. [`counters`] and `memory` keep account.
 
 pub mod config;
@@ -22,6 +22,8 @@ mod head;
 mod chunked;
 
 mod route;
+
+mod intake;
 
 mod record;
 

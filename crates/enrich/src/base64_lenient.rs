@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 /// Decodes as much as there is, up to the first `=`, as UTF-8 with U+FFFD for what is malformed.
-pub fn decode(text: &str) -> String {
+pub(crate) fn decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 3);
     let (mut bits, mut count) = (0u32, 0);
     for byte in text.bytes().take_while(|byte| *byte != b'=') {
@@ -29,7 +29,7 @@ pub fn decode(text: &str) -> String {
 }
 
 /// Encodes in the URL-safe alphabet without padding, as trackers do.
-pub fn encode(text: &str) -> String {
+pub(crate) fn encode(text: &str) -> String {
     URL_SAFE_NO_PAD.encode(text)
 }
 

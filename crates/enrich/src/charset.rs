@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 /// How the bytes behind `%XX` become text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Charset {
+pub(crate) enum Charset {
     Utf8,
     Ascii,
     Latin1,
@@ -19,7 +19,7 @@ pub enum Charset {
 
 impl Charset {
     /// Finds a charset by its name or an alias, letter case left aside.
-    pub fn of_name(name: &str) -> Option<Charset> {
+    pub(crate) fn of_name(name: &str) -> Option<Charset> {
         const NAMES: &[(&str, Charset)] = &[
             ("utf-8", Charset::Utf8),
             ("utf8", Charset::Utf8),
@@ -32,17 +32,28 @@ impl Charset {
             ("utf-16be", Charset::Utf16 { little_endian: false }),
             ("utf-16le", Charset::Utf16 { little_endian: true }),
         ];
-        NAMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, charset)| *charset)
+        NAMES
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, charset)| *charset)
     }
 
     /// Decodes bytes; what is malformed becomes U+FFFD.
-    pub fn decode(self, bytes: &[u8]) -> Cow<'_, str> {
+    pub(crate) fn decode(self, bytes: &[u8]) -> Cow<'_, str> {
         match self {
             Charset::Utf8 => String::from_utf8_lossy(bytes),
-            Charset::Ascii => bytes
-                .iter()
-                .map(|byte| if byte.is_ascii() { char::from(*byte) } else { char::REPLACEMENT_CHARACTER })
-                .collect(),
+            Charset::Ascii => {
+                bytes
+                    .iter()
+                    .map(|byte| {
+                        if byte.is_ascii() {
+                            char::from(*byte)
+                        } else {
+                            char::REPLACEMENT_CHARACTER
+                        }
+                    })
+                    .collect()
+            }
             Charset::Latin1 => bytes.iter().map(|byte| char::from(*byte)).collect(),
             Charset::Utf16 { little_endian } => decode_utf16(bytes, little_endian).into(),
         }

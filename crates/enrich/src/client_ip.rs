@@ -5,7 +5,11 @@
 
 /// Walks the headers in order. The first `X-Forwarded-For` with an address wins; a `Forwarded` is remembered. If
 /// `forwarded_must_be_last`, any header after it that is not itself a `Forwarded` makes it forgotten.
-pub fn client_ip(headers: &[String], collector_ip: &str, forwarded_must_be_last: bool) -> String {
+pub(crate) fn client_ip(
+    headers: &[String],
+    collector_ip: &str,
+    forwarded_must_be_last: bool,
+) -> String {
     let mut forwarded = None;
     for header in headers {
         if let Some(rest) = strip_prefix_ignoring_case(header, "x-forwarded-for: ")
@@ -13,7 +17,8 @@ pub fn client_ip(headers: &[String], collector_ip: &str, forwarded_must_be_last:
         {
             return address;
         }
-        let found = strip_prefix_ignoring_case(header, "forwarded: for=").and_then(address_at_start);
+        let found =
+            strip_prefix_ignoring_case(header, "forwarded: for=").and_then(address_at_start);
         if found.is_some() || forwarded_must_be_last {
             forwarded = found;
         }
@@ -22,7 +27,7 @@ pub fn client_ip(headers: &[String], collector_ip: &str, forwarded_must_be_last:
 }
 
 /// The address up to the first comma, bar or space.
-pub fn cut(address: &str) -> &str {
+pub(crate) fn cut(address: &str) -> &str {
     address.split([',', '|', ' ']).next().unwrap_or_default()
 }
 

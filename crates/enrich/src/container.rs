@@ -19,7 +19,7 @@ const WINDOW_LOG_MAX: u32 = 23;
 
 /// One thing found in a record.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Entry {
+pub(crate) enum Entry {
     /// The bytes of one payload.
     Payload(Vec<u8>),
     /// A payload that was passed over, with its length.
@@ -30,14 +30,14 @@ pub enum Entry {
 }
 
 /// What a record holds.
-pub enum Contents<'a> {
+pub(crate) enum Contents<'a> {
     /// One payload, as it stands.
     Bare(&'a [u8]),
     Container(Entries<'a>),
 }
 
 /// Looks at the first bytes of a record.
-pub fn open<'a>(record: &'a [u8], settings: &Settings) -> Contents<'a> {
+pub(crate) fn open<'a>(record: &'a [u8], settings: &Settings) -> Contents<'a> {
     let source: io::Result<Box<dyn Read + 'a>> = if record.starts_with(&ZSTD) {
         zstd::Decoder::with_buffer(record).and_then(|mut decoder| {
             decoder.window_log_max(WINDOW_LOG_MAX)?;
@@ -58,7 +58,7 @@ pub fn open<'a>(record: &'a [u8], settings: &Settings) -> Contents<'a> {
 }
 
 /// The entries of a container, in order.
-pub struct Entries<'a> {
+pub(crate) struct Entries<'a> {
     state: State<'a>,
     payload_bytes_max: u64,
 }

@@ -7,7 +7,7 @@ use model::decimal::Decimal;
 use model::time::Timestamp;
 
 /// Tabs become four spaces, other ASCII control characters go; nothing left is a null.
-pub fn tsv_safe(text: &str) -> Option<String> {
+pub(crate) fn tsv_safe(text: &str) -> Option<String> {
     if text.is_empty() {
         return None;
     }
@@ -26,12 +26,12 @@ pub fn tsv_safe(text: &str) -> Option<String> {
 }
 
 /// The header's user agent: tabs become four spaces, line ends go, other control characters stay.
-pub fn user_agent(text: &str) -> Option<String> {
+pub(crate) fn user_agent(text: &str) -> Option<String> {
     let safe = text.replace('\t', "    ").replace(['\r', '\n'], "");
     (!safe.is_empty()).then_some(safe)
 }
 
-pub fn int32(text: &str) -> Result<Option<i32>, String> {
+pub(crate) fn int32(text: &str) -> Result<Option<i32>, String> {
     if text.eq_ignore_ascii_case("null") {
         return Ok(None);
     }
@@ -41,7 +41,7 @@ pub fn int32(text: &str) -> Result<Option<i32>, String> {
         .ok_or_else(|| "Cannot be converted to java.lang.Integer".to_owned())
 }
 
-pub fn decimal(text: &str) -> Result<Option<Decimal>, String> {
+pub(crate) fn decimal(text: &str) -> Result<Option<Decimal>, String> {
     if text.eq_ignore_ascii_case("null") {
         return Ok(None);
     }
@@ -52,7 +52,7 @@ pub fn decimal(text: &str) -> Result<Option<Decimal>, String> {
         .map_err(|error| format!("Cannot be converted to java.math.BigDecimal. Error : {error}"))
 }
 
-pub fn bit(text: &str) -> Result<Option<bool>, String> {
+pub(crate) fn bit(text: &str) -> Result<Option<bool>, String> {
     match text {
         "0" => Ok(Some(false)),
         "1" => Ok(Some(true)),
@@ -61,7 +61,7 @@ pub fn bit(text: &str) -> Result<Option<bool>, String> {
 }
 
 /// Only the canonical form, in any letter case; the result is in lower case.
-pub fn uuid_strict(text: &str) -> Result<Option<String>, String> {
+pub(crate) fn uuid_strict(text: &str) -> Result<Option<String>, String> {
     const GROUPS: [usize; 5] = [8, 4, 4, 4, 12];
     let is_canonical = text.len() == 36
         && text.split('-').map(str::len).eq(GROUPS)
@@ -73,7 +73,7 @@ pub fn uuid_strict(text: &str) -> Result<Option<String>, String> {
 }
 
 /// Java's reader: each group may be shorter than canonical, and is filled up with zeros.
-pub fn uuid_lenient(text: &str) -> Option<String> {
+pub(crate) fn uuid_lenient(text: &str) -> Option<String> {
     const GROUPS: [usize; 5] = [8, 4, 4, 4, 12];
     let mut printed = String::with_capacity(36);
     let mut groups = text.split('-');
@@ -92,7 +92,7 @@ pub fn uuid_lenient(text: &str) -> Option<String> {
     groups.next().is_none().then_some(printed)
 }
 
-pub fn epoch_ms(text: &str) -> Result<Option<Timestamp>, String> {
+pub(crate) fn epoch_ms(text: &str) -> Result<Option<Timestamp>, String> {
     let Some(millis) = signed_digits(text).and_then(|digits| digits.parse().ok()) else {
         return Err("Not in the expected format: ms since epoch".to_owned());
     };
@@ -104,7 +104,7 @@ pub fn epoch_ms(text: &str) -> Result<Option<Timestamp>, String> {
 }
 
 /// Two numbers, as in `1200x800`.
-pub fn width_and_height(text: &str) -> Result<(i32, i32), String> {
+pub(crate) fn width_and_height(text: &str) -> Result<(i32, i32), String> {
     let is_digits = |digits: &str| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
     let Some((width, height)) =
         text.split_once('x').filter(|(width, height)| is_digits(width) && is_digits(height))
@@ -117,7 +117,7 @@ pub fn width_and_height(text: &str) -> Result<(i32, i32), String> {
     }
 }
 
-pub fn event_type(text: &str) -> Result<Option<String>, String> {
+pub(crate) fn event_type(text: &str) -> Result<Option<String>, String> {
     let name = match text {
         "se" | "ev" => "struct",
         "ue" => "unstruct",
@@ -131,7 +131,7 @@ pub fn event_type(text: &str) -> Result<Option<String>, String> {
     Ok(Some(name.to_owned()))
 }
 
-pub fn platform(text: &str) -> Result<Option<String>, String> {
+pub(crate) fn platform(text: &str) -> Result<Option<String>, String> {
     match text {
         "web" | "iot" | "app" | "mob" | "pc" | "cnsl" | "tv" | "srv" | "headset" => {
             Ok(Some(text.to_owned()))
@@ -167,9 +167,10 @@ fn signed_digits(text: &str) -> Option<String> {
 
 /// The zeros of the scripts whose decimal digits Java's number parsers read, from the Basic Multilingual Plane.
 const ZEROS: [u32; 37] = [
-    0x0030, 0x0660, 0x06F0, 0x07C0, 0x0966, 0x09E6, 0x0A66, 0x0AE6, 0x0B66, 0x0BE6, 0x0C66, 0x0CE6, 0x0D66,
-    0x0DE6, 0x0E50, 0x0ED0, 0x0F20, 0x1040, 0x1090, 0x17E0, 0x1810, 0x1946, 0x19D0, 0x1A80, 0x1A90, 0x1B50,
-    0x1BB0, 0x1C40, 0x1C50, 0xA620, 0xA8D0, 0xA900, 0xA9D0, 0xA9F0, 0xAA50, 0xABF0, 0xFF10,
+    0x0030, 0x0660, 0x06F0, 0x07C0, 0x0966, 0x09E6, 0x0A66, 0x0AE6, 0x0B66, 0x0BE6, 0x0C66, 0x0CE6,
+    0x0D66, 0x0DE6, 0x0E50, 0x0ED0, 0x0F20, 0x1040, 0x1090, 0x17E0, 0x1810, 0x1946, 0x19D0, 0x1A80,
+    0x1A90, 0x1B50, 0x1BB0, 0x1C40, 0x1C50, 0xA620, 0xA8D0, 0xA900, 0xA9D0, 0xA9F0, 0xAA50, 0xABF0,
+    0xFF10,
 ];
 
 fn ascii_digit(character: char) -> Option<char> {
@@ -199,7 +200,10 @@ mod tests {
     fn a_million_leading_zeros_are_no_trouble() {
         let text = "0".repeat(1_000_000) + "7";
         assert_eq!(int32(&text), Ok(Some(7)));
-        assert_eq!(int32(&"9".repeat(1_000_000)), Err("Cannot be converted to java.lang.Integer".to_owned()));
+        assert_eq!(
+            int32(&"9".repeat(1_000_000)),
+            Err("Cannot be converted to java.lang.Integer".to_owned())
+        );
         assert_eq!(int32("-0"), Ok(Some(0)));
     }
 }

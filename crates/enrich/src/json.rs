@@ -12,7 +12,7 @@ const DEPTH_MAX: u32 = 127;
 ///
 /// # Errors
 /// The text of the bad row.
-pub fn parse(text: &str, depth_max: u32) -> Result<Value, String> {
+pub(crate) fn parse(text: &str, depth_max: u32) -> Result<Value, String> {
     if is_deeper_than(text, depth_max.min(DEPTH_MAX)) {
         return Err("invalid json: maximum allowed JSON depth exceeded".to_owned());
     }
@@ -20,7 +20,7 @@ pub fn parse(text: &str, depth_max: u32) -> Result<Value, String> {
 }
 
 /// The object `{"schema": …, "data": …}`.
-pub fn self_describing(schema: &str, data: Value) -> Value {
+pub(crate) fn self_describing(schema: &str, data: Value) -> Value {
     let mut object = Map::with_capacity(2);
     object.insert("schema".to_owned(), schema.into());
     object.insert("data".to_owned(), data);

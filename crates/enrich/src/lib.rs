@@ -40,8 +40,8 @@ mod validate;
 
 pub mod iglu;
 
-#[doc(hidden)]
-pub mod rules;
+#[cfg(test)]
+mod cases;
 
 pub use outcome::{Missing, Outcome};
 pub use pipeline::enrich;

@@ -20,7 +20,7 @@ const CRITERION: &str = "iglu:com.snowplowanalytics.snowplow/CollectorPayload/th
 ///
 /// # Errors
 /// At least one message, in the order of the checks.
-pub fn load(bytes: &[u8], settings: &Settings) -> Result<Request, Vec<FormatMessage>> {
+pub(crate) fn load(bytes: &[u8], settings: &Settings) -> Result<Request, Vec<FormatMessage>> {
     let payload = CollectorPayload::decode(bytes).map_err(|cause| vec![unreadable(&cause)])?;
     let Some(charset) = Charset::of_name(&payload.encoding) else {
         let cause = match payload.encoding.as_str() {

@@ -9,13 +9,13 @@ use crate::charset::Charset;
 use crate::uri;
 
 /// A name and its value: `None` without an equals sign, empty with nothing after it.
-pub type Pair = (String, Option<String>);
+pub(crate) type Pair = (String, Option<String>);
 
 /// Checks and splits a query string. What follows a raw `#` is dropped.
 ///
 /// # Errors
 /// The reason, when a character cannot stand in the query of a URI.
-pub fn parse(text: &str, charset: Charset) -> Result<Vec<Pair>, String> {
+pub(crate) fn parse(text: &str, charset: Charset) -> Result<Vec<Pair>, String> {
     let (query, fragment) = match text.split_once('#') {
         Some((query, fragment)) => (query, fragment),
         None => (text, ""),
@@ -27,7 +27,7 @@ pub fn parse(text: &str, charset: Charset) -> Result<Vec<Pair>, String> {
 }
 
 /// Splits a query that is known to be well-formed. Pieces with an empty name are dropped.
-pub fn split(query: &str, charset: Charset) -> Vec<Pair> {
+pub(crate) fn split(query: &str, charset: Charset) -> Vec<Pair> {
     query
         .split(['&', ';'])
         .filter_map(|piece| {

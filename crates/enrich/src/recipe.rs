@@ -164,7 +164,10 @@ mod tests {
     #[test]
     fn a_recipe_reads_back_with_its_digest() {
         let schemas = Schemas::embedded().with_local([
-            (key("iglu:org.example/b/jsonschema/1-0-0"), json!({"type": "object", "maximum": 1.50})),
+            (
+                key("iglu:org.example/b/jsonschema/1-0-0"),
+                json!({"type": "object", "maximum": 1.50}),
+            ),
             (key("iglu:org.example/a/jsonschema/1-0-0"), json!({"type": "object"})),
         ]);
         let recipe = Recipe::new(schemas, Settings { json_depth_max: 40, ..Settings::default() });
@@ -187,7 +190,10 @@ mod tests {
         let text = Recipe::new(Schemas::embedded(), Settings::default()).to_json();
         let other = text.replacen(VERSION, "9.9.9", 1);
         let error = Recipe::from_json(&other).unwrap_err().to_string();
-        assert_eq!(error, format!("the recipe was made for function version 9.9.9, this binary has {VERSION}"));
+        assert_eq!(
+            error,
+            format!("the recipe was made for function version 9.9.9, this binary has {VERSION}")
+        );
         for text in ["", "[]", "{}", r#"{"format":2}"#] {
             assert!(Recipe::from_json(text).is_err(), "{text}");
         }

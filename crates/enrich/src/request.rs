@@ -3,6 +3,8 @@
 //! Made by `loader`, read by the adapters and the phases. The conversions to the objects of bad rows are here, so that
 //! both kinds of bad row show the same request.
 
+use std::sync::Arc;
+
 use model::bad_row::{RawEventView, RequestView};
 use model::time::Timestamp;
 
@@ -11,35 +13,40 @@ use crate::querystring::Pair;
 
 /// One HTTP request, checked.
 #[derive(Clone, Debug)]
-pub struct Request {
-    pub vendor: String,
-    pub version: String,
+pub(crate) struct Request {
+    pub(crate) vendor: String,
+    pub(crate) version: String,
     /// In the order of arrival, duplicates kept.
-    pub querystring: Vec<Pair>,
-    pub content_type: Option<String>,
-    pub body: Option<String>,
-    pub collector: String,
+    pub(crate) querystring: Vec<Pair>,
+    pub(crate) content_type: Option<String>,
+    pub(crate) body: Option<String>,
+    pub(crate) collector: String,
     /// The charset as the record names it.
-    pub encoding: String,
-    pub charset: Charset,
-    pub hostname: Option<String>,
-    pub timestamp: Timestamp,
+    pub(crate) encoding: String,
+    pub(crate) charset: Charset,
+    pub(crate) hostname: Option<String>,
+    pub(crate) timestamp: Timestamp,
     /// From the forwarding headers, or else from the collector.
-    pub ip_address: String,
-    pub user_agent: Option<String>,
-    pub referer_uri: Option<String>,
-    pub headers: Vec<String>,
+    pub(crate) ip_address: String,
+    pub(crate) user_agent: Option<String>,
+    pub(crate) referer_uri: Option<String>,
+    pub(crate) headers: Vec<String>,
     /// In canonical form.
-    pub network_userid: Option<String>,
+    pub(crate) network_userid: Option<String>,
 }
 
-/// The parameters of one event: sorted by name, each name once.
+/// The parameters of one event: a map, sorted by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Parameters(Vec<Pair>);
+pub(crate) struct Parameters {
+    /// Each name once.
+    own: Vec<Pair>,
+    /// What wins over them. Shared, since one long query string may stand over ten thousand events.
+    over: Option<Arc<Parameters>>,
+}
 
 impl Parameters {
     /// The map of a list of pairs: of equal names the last one stays.
-    pub fn of_pairs(mut pairs: Vec<Pair>) -> Parameters {
+    pub(crate) fn of_pairs(mut pairs: Vec<Pair>) -> Parameters {
         pairs.sort_by(|(a, _), (b, _)| a.cmp(b));
         // Of neighbours with one name, `dedup_by` keeps the first: hand it the value of the last.
         pairs.dedup_by(|later, earlier| {
@@ -49,49 +56,65 @@ impl Parameters {
             }
             same
         });
-        Parameters(pairs)
+        Parameters { own: pairs, over: None }
+    }
+
+    /// The same with others that win. Nothing may be set or removed afterwards.
+    pub(crate) fn below(self, over: &Arc<Parameters>) -> Parameters {
+        Parameters { over: (!over.is_empty()).then(|| Arc::clone(over)), ..self }
     }
 
     /// `None` if there is no such parameter, `Some(None)` if it has no value.
-    pub fn get(&self, name: &str) -> Option<Option<&str>> {
-        let at = self.0.binary_search_by(|(known, _)| known.as_str().cmp(name)).ok()?;
-        Some(self.0[at].1.as_deref())
+    pub(crate) fn get(&self, name: &str) -> Option<Option<&str>> {
+        if let Some(found) = self.over.as_ref().and_then(|over| over.get(name)) {
+            return Some(found);
+        }
+        self.place(name).ok().map(|at| self.own[at].1.as_deref())
     }
 
     /// The parameter's value, if it has one.
-    pub fn value(&self, name: &str) -> Option<&str> {
+    pub(crate) fn value(&self, name: &str) -> Option<&str> {
         self.get(name).flatten()
     }
 
-    pub fn set(&mut self, name: &str, value: impl Into<Option<String>>) {
-        let value = value.into();
-        match self.0.binary_search_by(|(known, _)| known.as_str().cmp(name)) {
-            Ok(at) => self.0[at].1 = value,
-            Err(at) => self.0.insert(at, (name.to_owned(), value)),
+    pub(crate) fn set(&mut self, name: &str, value: String) {
+        match self.place(name) {
+            Ok(at) => self.own[at].1 = Some(value),
+            Err(at) => self.own.insert(at, (name.to_owned(), Some(value))),
         }
     }
 
-    pub fn remove(&mut self, name: &str) {
-        self.0.retain(|(known, _)| known != name);
+    pub(crate) fn remove(&mut self, name: &str) {
+        if let Ok(at) = self.place(name) {
+            self.own.remove(at);
+        }
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_deref()))
+    /// All pairs in the order of their names.
+    pub(crate) fn into_pairs(self) -> Vec<Pair> {
+        let Some(over) = self.over else { return self.own };
+        let mut pairs = self.own;
+        pairs.extend_from_slice(&over.own);
+        Parameters::of_pairs(pairs).own
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    pub(crate) fn is_empty(&self) -> bool {
+        self.own.is_empty() && self.over.is_none()
+    }
+
+    fn place(&self, name: &str) -> Result<usize, usize> {
+        self.own.binary_search_by(|(known, _)| known.as_str().cmp(name))
     }
 }
 
 impl Request {
     /// The map of the query string.
-    pub fn parameters(&self) -> Parameters {
+    pub(crate) fn parameters(&self) -> Parameters {
         Parameters::of_pairs(self.querystring.clone())
     }
 
     /// As bad rows of the adapters show it.
-    pub fn view(&self) -> RequestView {
+    pub(crate) fn view(&self) -> RequestView {
         RequestView {
             vendor: self.vendor.clone(),
             version: self.version.clone(),
@@ -111,11 +134,11 @@ impl Request {
     }
 
     /// As bad rows of one event show it, beside the event.
-    pub fn event_view(&self, parameters: Parameters) -> RawEventView {
+    pub(crate) fn event_view(&self, parameters: Parameters) -> RawEventView {
         RawEventView {
             vendor: self.vendor.clone(),
             version: self.version.clone(),
-            parameters: parameters.0,
+            parameters: parameters.into_pairs(),
             content_type: self.content_type.clone(),
             loader_name: self.collector.clone(),
             encoding: self.encoding.clone(),
@@ -147,7 +170,22 @@ mod tests {
             pair("b", "2"),
             ("a".to_owned(), None),
         ]);
-        assert_eq!(parameters.iter().collect::<Vec<_>>(), [("a", None), ("b", Some("2"))]);
         assert_eq!((parameters.get("a"), parameters.get("c")), (Some(None), None));
+        assert_eq!(parameters.into_pairs(), [("a".to_owned(), None), pair("b", "2")]);
+    }
+
+    #[test]
+    fn what_stands_over_an_event_wins_even_without_a_value() {
+        let over = Arc::new(Parameters::of_pairs(vec![pair("b", "over"), ("c".to_owned(), None)]));
+        let own = Parameters::of_pairs(vec![pair("a", "own"), pair("b", "own"), pair("c", "own")]);
+        let both = own.below(&over);
+        assert_eq!(
+            ["a", "b", "c", "d"].map(|name| both.value(name)),
+            [Some("own"), Some("over"), None, None]
+        );
+        assert_eq!(
+            both.into_pairs(),
+            [pair("a", "own"), pair("b", "over"), ("c".to_owned(), None)]
+        );
     }
 }

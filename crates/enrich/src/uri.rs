@@ -9,7 +9,7 @@ use std::ops::Range;
 
 /// A URI with the places of its parts in its printed text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Uri {
+pub(crate) struct Uri {
     printed: String,
     scheme: Option<Range<usize>>,
     host: Option<Range<usize>>,
@@ -21,7 +21,7 @@ pub struct Uri {
 
 /// A character where the grammar allows none of its kind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidUri {
+pub(crate) enum InvalidUri {
     #[error("Illegal character in {part} at index {at}")]
     Character { part: &'static str, at: usize },
     #[error("Malformed escape pair at index {at}")]
@@ -35,7 +35,7 @@ impl Uri {
     ///
     /// # Errors
     /// The text of the bad row, when neither attempt succeeds.
-    pub fn parse(text: &str) -> Result<Uri, String> {
+    pub(crate) fn parse(text: &str) -> Result<Uri, String> {
         let strict = match Uri::parse_strict(text.replace(' ', "%20")) {
             Ok(uri) => return Ok(uri),
             Err(error) => error,
@@ -49,34 +49,34 @@ impl Uri {
     }
 
     /// The whole text after repairs.
-    pub fn printed(&self) -> &str {
+    pub(crate) fn printed(&self) -> &str {
         &self.printed
     }
 
-    pub fn scheme(&self) -> Option<&str> {
+    pub(crate) fn scheme(&self) -> Option<&str> {
         self.part(&self.scheme)
     }
 
     /// `None` where the authority is not a plain host.
-    pub fn host(&self) -> Option<&str> {
+    pub(crate) fn host(&self) -> Option<&str> {
         self.part(&self.host)
     }
 
     /// The explicit port, else 443 if the scheme is exactly `https`, else 80.
-    pub fn port(&self) -> i32 {
+    pub(crate) fn port(&self) -> i32 {
         self.port.unwrap_or(if self.scheme() == Some("https") { 443 } else { 80 })
     }
 
-    pub fn path(&self) -> Option<&str> {
+    pub(crate) fn path(&self) -> Option<&str> {
         self.part(&self.path)
     }
 
     /// What stands between the first `?` and the `#`, still encoded.
-    pub fn query(&self) -> Option<&str> {
+    pub(crate) fn query(&self) -> Option<&str> {
         self.part(&self.query)
     }
 
-    pub fn fragment(&self) -> Option<&str> {
+    pub(crate) fn fragment(&self) -> Option<&str> {
         self.part(&self.fragment)
     }
 
@@ -162,12 +162,12 @@ impl Uri {
 }
 
 /// Checks the characters of a query.
-pub fn check_query(query: &str) -> Result<(), InvalidUri> {
+pub(crate) fn check_query(query: &str) -> Result<(), InvalidUri> {
     check(query, &(0..query.len()), "query", is_uric)
 }
 
 /// The byte of two hex digits at the start of `text`.
-pub fn escaped_byte(text: &[u8]) -> Option<u8> {
+pub(crate) fn escaped_byte(text: &[u8]) -> Option<u8> {
     let digit = |at: usize| text.get(at).and_then(|byte| char::from(*byte).to_digit(16));
     Some((digit(0)? * 16 + digit(1)?) as u8)
 }
@@ -177,8 +177,7 @@ fn check_scheme(scheme: &str) -> Result<(), InvalidUri> {
         return Err(InvalidUri::Expected { part: "scheme name", at: 0 });
     }
     let bad = scheme.bytes().enumerate().position(|(at, byte)| {
-        !(byte.is_ascii_alphabetic()
-            || at > 0 && (byte.is_ascii_digit() || b"+-.".contains(&byte)))
+        !(byte.is_ascii_alphabetic() || at > 0 && (byte.is_ascii_digit() || b"+-.".contains(&byte)))
     });
     bad.map_or(Ok(()), |at| Err(InvalidUri::Character { part: "scheme name", at }))
 }
@@ -194,13 +193,16 @@ fn server(text: &str) -> Option<(&str, Option<i32>)> {
         None if rest.is_empty() => None,
         None => return None,
         Some("") => None,
-        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => Some(digits.parse().ok()?),
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Some(digits.parse().ok()?)
+        }
         Some(_) => return None,
     };
     let is_host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         Some(literal) => {
             let (address, scope) = literal.split_once('%').unwrap_or((literal, "0"));
-            let is_scope = !scope.is_empty() && scope.bytes().all(|byte| byte.is_ascii_alphanumeric());
+            let is_scope =
+                !scope.is_empty() && scope.bytes().all(|byte| byte.is_ascii_alphanumeric());
             is_scope && address.parse::<Ipv6Addr>().is_ok()
         }
         None => is_ipv4(host) || is_host_name(host),
@@ -266,8 +268,8 @@ fn is_other(character: char) -> bool {
     // Java's space characters beyond ASCII: categories Zs, Zl and Zp.
     let is_space = matches!(
         character,
-        '\u{A0}' | '\u{1680}' | '\u{2000}'..='\u{200A}' | '\u{2028}' | '\u{2029}' | '\u{202F}' | '\u{205F}'
-            | '\u{3000}'
+        '\u{A0}' | '\u{1680}' | '\u{2000}'
+            ..='\u{200A}' | '\u{2028}' | '\u{2029}' | '\u{202F}' | '\u{205F}' | '\u{3000}'
     );
     !is_space && !character.is_control()
 }

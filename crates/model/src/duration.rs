@@ -38,7 +38,9 @@ pub fn print(duration: Duration) -> String {
 
 /// A text that is not a duration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a duration: a whole number and its unit, such as 500ms, 10s, 10m, 24h or 365d")]
+#[error(
+    "`{0}` is not a duration: a whole number and its unit, such as 500ms, 10s, 10m, 24h or 365d"
+)]
 pub struct InvalidDuration(pub String);
 
 /// For `#[serde(with = "model::duration::serde")]`.
@@ -48,10 +50,7 @@ pub mod serde {
     use std::time::Duration;
 
     /// Writes the text of [`print`](super::print).
-    pub fn serialize<S: Serializer>(
-        duration: &Duration,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&super::print(*duration))
     }
 
@@ -87,7 +86,8 @@ mod tests {
 
     #[test]
     fn other_texts_are_refused() {
-        for text in ["", "10", "-1s", "1.5s", "10 s", "s", "10S", "10µs", "99999999999999999999d"] {
+        for text in ["", "10", "-1s", "1.5s", "10 s", "s", "10S", "10µs", "99999999999999999999d"]
+        {
             assert!(parse(text).is_err(), "{text:?}");
         }
         assert!(parse("213503982335d").is_err());

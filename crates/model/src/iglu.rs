@@ -243,7 +243,8 @@ impl Criterion {
             return Err(InvalidKey::Uri);
         };
         let (model, revision, addition) = (open(model)?, open(revision)?, open(addition)?);
-        let gap = (model.is_none() && revision.is_some()) || (revision.is_none() && addition.is_some());
+        let gap =
+            (model.is_none() && revision.is_some()) || (revision.is_none() && addition.is_some());
         if gap || model == Some(0) {
             return Err(InvalidKey::Version);
         }
@@ -444,7 +445,9 @@ mod tests {
 
     #[test]
     fn a_version_that_cannot_be_is_named_as_such() {
-        for version in ["0-0-1", "01-0-0", "1-00-0", "1-0-01", "2147483648-0-0", "1-0-99999999999999999999"] {
+        for version in
+            ["0-0-1", "01-0-0", "1-00-0", "1-0-01", "2147483648-0-0", "1-0-99999999999999999999"]
+        {
             let uri = format!("iglu:org.example/basket/jsonschema/{version}");
             assert_eq!(SchemaKey::parse(&uri), Err(InvalidKey::Version), "{version}");
         }
@@ -453,18 +456,31 @@ mod tests {
 
     #[test]
     fn keys_are_ordered_by_their_parts_and_versions_by_their_numbers() {
-        let mut keys = ["iglu:a.b/c/x/1-0-0", "iglu:a/b/x/10-0-0", "iglu:a/b/x/9-0-0", "iglu:a/b/x/9-0-10", "iglu:a/b/x/9-0-9"]
-            .map(key);
+        let mut keys = [
+            "iglu:a.b/c/x/1-0-0",
+            "iglu:a/b/x/10-0-0",
+            "iglu:a/b/x/9-0-0",
+            "iglu:a/b/x/9-0-10",
+            "iglu:a/b/x/9-0-9",
+        ]
+        .map(key);
         keys.sort();
         let sorted = keys.map(|key| key.path().to_owned());
-        assert_eq!(sorted, ["a/b/x/9-0-0", "a/b/x/9-0-9", "a/b/x/9-0-10", "a/b/x/10-0-0", "a.b/c/x/1-0-0"]);
+        assert_eq!(
+            sorted,
+            ["a/b/x/9-0-0", "a/b/x/9-0-9", "a/b/x/9-0-10", "a/b/x/10-0-0", "a.b/c/x/1-0-0"]
+        );
     }
 
     #[test]
     fn another_version_keeps_the_name() {
-        let superseding = key("iglu:org.example/basket/jsonschema/1-0-0").with_version("2-1-30".parse().unwrap());
+        let superseding =
+            key("iglu:org.example/basket/jsonschema/1-0-0").with_version("2-1-30".parse().unwrap());
         assert_eq!(superseding, key("iglu:org.example/basket/jsonschema/2-1-30"));
-        assert_eq!((superseding.name(), superseding.version().to_string()), ("basket", "2-1-30".to_owned()));
+        assert_eq!(
+            (superseding.name(), superseding.version().to_string()),
+            ("basket", "2-1-30".to_owned())
+        );
     }
 
     #[test]
@@ -480,7 +496,9 @@ mod tests {
             ("1-0-2", "1-0-3", false),
         ];
         for (criterion, version, expected) in cases {
-            let criterion = Criterion::parse(&format!("iglu:org.example/basket/jsonschema/{criterion}")).unwrap();
+            let criterion =
+                Criterion::parse(&format!("iglu:org.example/basket/jsonschema/{criterion}"))
+                    .unwrap();
             let found = key(&format!("iglu:org.example/basket/jsonschema/{version}"));
             assert_eq!(criterion.matches(&found), expected, "{criterion} {version}");
         }
@@ -491,7 +509,10 @@ mod tests {
             let uri = format!("iglu:org.example/basket/jsonschema/{version}");
             assert_eq!(Criterion::parse(&uri), Err(InvalidKey::Version), "{version}");
         }
-        assert_eq!(Criterion::parse("iglu:org.example/basket/jsonschema/1-0-x"), Err(InvalidKey::Uri));
+        assert_eq!(
+            Criterion::parse("iglu:org.example/basket/jsonschema/1-0-x"),
+            Err(InvalidKey::Uri)
+        );
     }
 
     #[test]
@@ -499,7 +520,10 @@ mod tests {
         let value = json!({"data": {"b": 1, "a": 2}, "more": true, "schema": "iglu:a/b/c/1-0-0"});
         let described = SelfDescribing::from_value(value).unwrap();
         assert_eq!(described.schema, key("iglu:a/b/c/1-0-0"));
-        assert_eq!(described.into_value().to_string(), r#"{"schema":"iglu:a/b/c/1-0-0","data":{"b":1,"a":2}}"#);
+        assert_eq!(
+            described.into_value().to_string(),
+            r#"{"schema":"iglu:a/b/c/1-0-0","data":{"b":1,"a":2}}"#
+        );
 
         let cases = [
             (json!([]), "INVALID_DATA_PAYLOAD"),

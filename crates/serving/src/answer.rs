@@ -7,15 +7,15 @@ use std::fmt::Write;
 
 use arrow::array::{Array, AsArray, RecordBatch, StructArray};
 use arrow::datatypes::{
-    DataType, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Schema,
-    TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
-    UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    DataType, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+    Schema, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+    TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use model::time::Timestamp;
 
-use crate::types::{sql_type, to_micros};
+use views::schema::sql_type;
 
 /// Integers above this are not exact in a JavaScript number.
 const EXACT_MAX: u64 = 1 << 53;
@@ -25,13 +25,17 @@ pub(crate) fn opening(schema: &Schema) -> String {
     let columns: Vec<serde_json::Value> = schema
         .fields()
         .iter()
-        .map(|field| serde_json::json!({"name": field.name(), "type": sql_type(field.data_type())}))
+        .map(|field| serde_json::json!({"name": field.name(), "type": sql_type(field)}))
         .collect();
     format!("{{\"columns\":{},\"rows\":[", serde_json::Value::from(columns))
 }
 
 /// Appends the rows of a batch, each as an array; `first` says that no row precedes them.
-pub(crate) fn write_rows(into: &mut String, batch: &RecordBatch, mut first: bool) -> Result<(), ArrowError> {
+pub(crate) fn write_rows(
+    into: &mut String,
+    batch: &RecordBatch,
+    mut first: bool,
+) -> Result<(), ArrowError> {
     let columns: Vec<Writer<'_>> =
         batch.columns().iter().map(|column| writer(column.as_ref())).collect::<Result<_, _>>()?;
     for row in 0..batch.num_rows() {
@@ -71,7 +75,11 @@ macro_rules! timestamps {
 /// A writer that answers nulls itself.
 fn plain<'a>(array: &'a dyn Array, write: impl Fn(usize, &mut String) + 'a) -> Writer<'a> {
     Box::new(move |row, into| {
-        if array.is_null(row) { into.push_str("null") } else { write(row, into) }
+        if array.is_null(row) {
+            into.push_str("null")
+        } else {
+            write(row, into)
+        }
         Ok(())
     })
 }
@@ -84,7 +92,9 @@ fn writer(array: &dyn Array) -> Result<Writer<'_>, ArrowError> {
         }),
         DataType::Boolean => {
             let array = array.as_boolean();
-            plain(array, move |row, into| into.push_str(if array.value(row) { "true" } else { "false" }))
+            plain(array, move |row, into| {
+                into.push_str(if array.value(row) { "true" } else { "false" })
+            })
         }
         DataType::Int8 => integers!(array, Int8Type),
         DataType::Int16 => integers!(array, Int16Type),
@@ -118,7 +128,9 @@ fn writer(array: &dyn Array) -> Result<Writer<'_>, ArrowError> {
             let array = array.as_string_view();
             plain(array, move |row, into| push_text(into, array.value(row)))
         }
-        DataType::Timestamp(TimeUnit::Second, _) => timestamps!(array, TimestampSecondType, TimeUnit::Second),
+        DataType::Timestamp(TimeUnit::Second, _) => {
+            timestamps!(array, TimestampSecondType, TimeUnit::Second)
+        }
         DataType::Timestamp(TimeUnit::Millisecond, _) => {
             timestamps!(array, TimestampMillisecondType, TimeUnit::Millisecond)
         }
@@ -242,9 +254,12 @@ fn push_finite(into: &mut String, value: impl std::fmt::Debug) {
 
 /// Three decimals when the instant is a whole millisecond, else six; UTC.
 fn push_timestamp(into: &mut String, value: i64, unit: TimeUnit) {
-    let (multiply, divide) = to_micros(unit);
-    let micros = i128::from(value) * i128::from(multiply);
-    let micros = micros.div_euclid(i128::from(divide));
+    let micros = match unit {
+        TimeUnit::Second => i128::from(value) * 1_000_000,
+        TimeUnit::Millisecond => i128::from(value) * 1000,
+        TimeUnit::Microsecond => i128::from(value),
+        TimeUnit::Nanosecond => i128::from(value).div_euclid(1000),
+    };
     let (millis, rest) = (micros.div_euclid(1000), micros.rem_euclid(1000));
     let Ok(millis) = i64::try_from(millis) else {
         // A timestamp in seconds can name an instant that no calendar of ours reaches.
@@ -290,16 +305,17 @@ fn push_text(into: &mut String, text: &str) {
 mod tests {
     use super::*;
     use arrow::array::*;
-    use proptest::prelude::*;
+    use arrow::datatypes::Field;
     use std::sync::Arc;
 
     fn check(array: ArrayRef, sql: &str, expect: &str) {
-        assert_eq!(sql_type(array.data_type()), sql);
+        assert_eq!(sql_type(&Field::new("c", array.data_type().clone(), true)), sql);
         let batch = RecordBatch::try_from_iter_with_nullable([("c", array, true)]).unwrap();
         let mut text = String::new();
         write_rows(&mut text, &batch, true).unwrap();
         let rows: serde_json::Value = serde_json::from_str(&format!("[{text}]")).unwrap();
-        let values: Vec<&serde_json::Value> = rows.as_array().unwrap().iter().map(|row| &row[0]).collect();
+        let values: Vec<&serde_json::Value> =
+            rows.as_array().unwrap().iter().map(|row| &row[0]).collect();
         assert_eq!(serde_json::to_string(&values).unwrap(), expect);
     }
 
@@ -312,65 +328,81 @@ mod tests {
             "bigint",
             r#"[9007199254740992,"9007199254740993","-9223372036854775808"]"#,
         );
-        check(Arc::new(UInt64Array::from(vec![u64::MAX])), "numeric(20,0)", r#"["18446744073709551615"]"#);
         check(
-            Arc::new(Float64Array::from(vec![0.1, 1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY])),
+            Arc::new(UInt64Array::from(vec![u64::MAX])),
+            "decimal(20,0)",
+            r#"["18446744073709551615"]"#,
+        );
+        check(
+            Arc::new(Float64Array::from(vec![
+                0.1,
+                1.0,
+                f64::NAN,
+                f64::INFINITY,
+                f64::NEG_INFINITY,
+            ])),
             "double precision",
             r#"[0.1,1.0,"NaN","Infinity","-Infinity"]"#,
         );
         check(Arc::new(Float32Array::from(vec![0.1, f32::NAN])), "real", r#"[0.1,"NaN"]"#);
-        let money = Decimal128Array::from(vec![Some(1999), Some(-5), None]).with_precision_and_scale(18, 2).unwrap();
-        check(Arc::new(money), "numeric(18,2)", r#"["19.99","-0.05",null]"#);
+        let money = Decimal128Array::from(vec![Some(1999), Some(-5), None])
+            .with_precision_and_scale(18, 2)
+            .unwrap();
+        check(Arc::new(money), "decimal(18,2)", r#"["19.99","-0.05",null]"#);
         check(
-            Arc::new(TimestampMicrosecondArray::from(vec![1_700_000_000_123_000, 1_700_000_000_123_456, -1])),
+            Arc::new(TimestampMicrosecondArray::from(vec![
+                1_700_000_000_123_000,
+                1_700_000_000_123_456,
+                -1,
+            ])),
             "timestamp",
             r#"["2023-11-14T22:13:20.123Z","2023-11-14T22:13:20.123456Z","1969-12-31T23:59:59.999999Z"]"#,
         );
         check(
-            Arc::new(TimestampNanosecondArray::from(vec![1_700_000_000_123_456_789]).with_timezone("+00:00")),
+            Arc::new(
+                TimestampNanosecondArray::from(vec![1_700_000_000_123_456_789])
+                    .with_timezone("+00:00"),
+            ),
             "timestamp with time zone",
             r#"["2023-11-14T22:13:20.123456Z"]"#,
         );
-        check(Arc::new(TimestampSecondArray::from(vec![0])), "timestamp", r#"["1970-01-01T00:00:00.000Z"]"#);
+        check(
+            Arc::new(TimestampSecondArray::from(vec![0])),
+            "timestamp",
+            r#"["1970-01-01T00:00:00.000Z"]"#,
+        );
         check(Arc::new(Date32Array::from(vec![0])), "date", r#"["1970-01-01"]"#);
         check(Arc::new(StringArray::from(vec!["a\"\\\n\u{1}é"])), "text", r#"["a\"\\\n\u0001é"]"#);
         check(Arc::new(StringViewArray::from(vec!["x"])), "text", r#"["x"]"#);
-        check(Arc::new(NullArray::new(1)), "text", "[null]");
+        check(Arc::new(NullArray::new(1)), "null", "[null]");
         check(Arc::new(BinaryArray::from(vec![b"\x00\xff".as_slice()])), "bytea", r#"["00ff"]"#);
     }
 
     #[test]
     fn lists_and_records_are_arrays_and_objects() {
-        let list = ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1), None]), None, Some(vec![])]);
+        let list = ListArray::from_iter_primitive::<Int32Type, _, _>([
+            Some(vec![Some(1), None]),
+            None,
+            Some(vec![]),
+        ]);
         check(Arc::new(list.clone()), "integer[]", "[[1,null],null,[]]");
         check(Arc::new(list.slice(1, 2)), "integer[]", "[null,[]]");
-        let record = StructArray::try_from(vec![("a", Arc::new(Int32Array::from(vec![1])) as ArrayRef)]).unwrap();
-        check(Arc::new(record), "record", r#"[{"a":1}]"#);
+        let record =
+            StructArray::try_from(vec![("a", Arc::new(Int32Array::from(vec![1])) as ArrayRef)])
+                .unwrap();
+        let batch = RecordBatch::try_from_iter([("c", Arc::new(record) as ArrayRef)]).unwrap();
+        let mut text = String::new();
+        write_rows(&mut text, &batch, true).unwrap();
+        assert_eq!(text, "\n[{\"a\":1}]");
     }
 
     #[test]
     fn a_row_without_columns_is_an_empty_array() {
         let options = RecordBatchOptions::new().with_row_count(Some(2));
-        let batch = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options).unwrap();
+        let batch =
+            RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options).unwrap();
         let mut text = String::new();
         write_rows(&mut text, &batch, true).unwrap();
         assert_eq!(text.replace('\n', ""), "[],[]");
-    }
-
-    proptest! {
-        #[test]
-        fn every_text_reads_back(text: String) {
-            let mut json = String::new();
-            push_text(&mut json, &text);
-            prop_assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
-        }
-
-        #[test]
-        fn every_finite_float_reads_back(value in proptest::num::f64::NORMAL | proptest::num::f64::SUBNORMAL | proptest::num::f64::ZERO) {
-            let mut json = String::new();
-            push_f64(&mut json, value);
-            prop_assert_eq!(json.parse::<f64>().unwrap().to_bits(), value.to_bits());
-            prop_assert!(serde_json::from_str::<serde_json::Value>(&json).is_ok());
-        }
     }
 }

@@ -75,7 +75,8 @@ impl Config {
     /// # Errors
     /// For a `bind` beyond loopback without a password, a password that is empty or given twice, and limits of zero.
     pub(crate) fn check(&self) -> Result<Option<Secret>, Error> {
-        let zero = |key: &'static str| Error::Config { key, problem: "must be larger than 0".to_owned() };
+        let zero =
+            |key: &'static str| Error::Config { key, problem: "must be larger than 0".to_owned() };
         if self.statement_timeout.is_zero() {
             return Err(zero("statement-timeout"));
         }
@@ -86,7 +87,10 @@ impl Config {
             return Err(zero("statements"));
         }
         if self.memory_limit < 16 << 20 {
-            return Err(Error::Config { key: "memory-limit", problem: "must be at least 16777216 (16 MiB)".to_owned() });
+            return Err(Error::Config {
+                key: "memory-limit",
+                problem: "must be at least 16777216 (16 MiB)".to_owned(),
+            });
         }
         let password = self.password()?;
         if password.is_none() && !self.bind.is_loopback() {

@@ -12,7 +12,9 @@ use datafusion::error::DataFusionError;
 /// Why the server does not start, or why a statement has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("`server.bind` is {0}, which other machines can reach, and there is no `server.password`")]
+    #[error(
+        "`server.bind` is {0}, which other machines can reach, and there is no `server.password`"
+    )]
     OpenWithoutPassword(IpAddr),
     #[error("`server.password` is empty")]
     EmptyPassword,
@@ -41,6 +43,8 @@ pub enum Error {
     RowLimit(u64),
     #[error("the statement is longer than {0} bytes")]
     StatementTooLong(usize),
+    #[error("the statement has {count} {what}, at most {max} are allowed")]
+    StatementTooLarge { what: &'static str, count: usize, max: usize },
     #[error("the statement needs more memory than there is: {0}")]
     Memory(String),
     #[error("{running} statements are running and {waiting} are waiting")]
@@ -48,6 +52,11 @@ pub enum Error {
     /// A file that the view consists of is missing, short or damaged: there is no answer rather than a lower number.
     #[error("a hole in the view: {0}")]
     Hole(String),
+    /// The real-time view does not reach down to the cut yet.
+    #[error("{0}")]
+    CatchingUp(String),
+    #[error("read the views: {0}")]
+    Views(String),
     #[error("{0}")]
     Execution(String),
     #[error("the server is stopping")]
@@ -72,9 +81,12 @@ impl Error {
             Error::Timeout(_) => "statement_timeout",
             Error::RowLimit(_) => "row_limit",
             Error::StatementTooLong(_) => "statement_too_long",
+            Error::StatementTooLarge { .. } => "statement_too_large",
             Error::Memory(_) => "memory_limit",
             Error::Busy { .. } => "busy",
             Error::Hole(_) => "hole",
+            Error::CatchingUp(_) => "catching_up",
+            Error::Views(_) => "views",
             Error::Execution(_) => "execution_failed",
             Error::Stopping => "stopping",
         }
@@ -83,14 +95,25 @@ impl Error {
     /// What helps, or an empty text.
     pub fn hint(&self) -> &'static str {
         match self {
-            Error::OpenWithoutPassword(_) => "set `server.password-file`, or leave `server.bind` at 127.0.0.1",
+            Error::OpenWithoutPassword(_) => {
+                "set `server.password-file`, or leave `server.bind` at 127.0.0.1"
+            }
             Error::PortTaken { .. } => "`server.http-port=0` takes any free port",
             Error::ReadOnly(_) => "SELECT, WITH, VALUES, EXPLAIN, SHOW and DESCRIBE are answered",
-            Error::Timeout(_) => "ask for less, for example a range of collector_tstamp, or raise `server.statement-timeout`",
+            Error::Timeout(_) => {
+                "ask for less, for example a range of collector_tstamp, or raise `server.statement-timeout`"
+            }
             Error::RowLimit(_) => "add LIMIT, or raise `server.row-limit`",
-            Error::Memory(_) => "ask for fewer columns or groups, add LIMIT, or raise `server.memory-limit`",
-            Error::Busy { .. } => "try again; `server.statements` and `server.statements-waiting` are the limits",
-            Error::Hole(_) => "restore the file from a backup; its content is derived and can be made again from the master dataset",
+            Error::Memory(_) => {
+                "ask for fewer columns or groups, add LIMIT, or raise `server.memory-limit`"
+            }
+            Error::Busy { .. } => {
+                "try again; `server.statements` and `server.statements-waiting` are the limits"
+            }
+            Error::CatchingUp(_) => "try again: the speed layer is filling the range",
+            Error::Hole(_) => {
+                "restore the file from a backup; its content is derived and can be made again from the master dataset"
+            }
             Error::Plan(_) => "information_schema.columns lists every table and column",
             Error::EmptyPassword
             | Error::TwoPasswords
@@ -100,6 +123,8 @@ impl Error {
             | Error::Engine(_)
             | Error::Syntax(_)
             | Error::StatementTooLong(_)
+            | Error::StatementTooLarge { .. }
+            | Error::Views(_)
             | Error::Execution(_)
             | Error::Stopping => "",
         }
@@ -111,11 +136,13 @@ impl Error {
             Error::Syntax(_) | Error::Plan(_) => 400,
             Error::ReadOnly(_) => 403,
             Error::StatementTooLong(_) => 413,
+            Error::StatementTooLarge { .. } => 422,
             Error::Timeout(_) | Error::RowLimit(_) => 422,
             // What a statement computes wrongly (a division by zero, a cast) is the statement's fault.
             Error::Execution(_) => 422,
-            Error::Memory(_) | Error::Busy { .. } | Error::Stopping => 503,
+            Error::Memory(_) | Error::Busy { .. } | Error::CatchingUp(_) | Error::Stopping => 503,
             Error::Hole(_)
+            | Error::Views(_)
             | Error::OpenWithoutPassword(_)
             | Error::EmptyPassword
             | Error::TwoPasswords
@@ -137,6 +164,30 @@ impl From<Hole> for DataFusionError {
     fn from(hole: Hole) -> DataFusionError {
         DataFusionError::External(Box::new(hole))
     }
+}
+
+impl From<views::Error> for Error {
+    fn from(error: views::Error) -> Error {
+        let message = chain(&error);
+        match error {
+            views::Error::Missing(_)
+            | views::Error::Damaged { .. }
+            | views::Error::Newer { .. } => Error::Hole(message),
+            views::Error::Uncovered { .. } => Error::CatchingUp(message),
+            _ => Error::Views(message),
+        }
+    }
+}
+
+/// An error with its causes, one after the other.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        message = format!("{message}: {error}");
+        cause = error.source();
+    }
+    message
 }
 
 impl From<DataFusionError> for Error {
@@ -165,14 +216,20 @@ fn find_hole(error: &(dyn std::error::Error + 'static)) -> Option<String> {
             return Some(hole.0.clone());
         }
         let inner = match error.downcast_ref::<DataFusionError>() {
-            Some(DataFusionError::External(inner)) => Some(inner.as_ref() as &(dyn std::error::Error + 'static)),
+            Some(DataFusionError::External(inner)) => {
+                Some(inner.as_ref() as &(dyn std::error::Error + 'static))
+            }
             Some(DataFusionError::Shared(inner)) => Some(inner.as_ref() as _),
             Some(DataFusionError::ParquetError(inner)) => Some(inner.as_ref() as _),
             Some(DataFusionError::ArrowError(inner, _)) => Some(inner.as_ref() as _),
             _ => match error.downcast_ref::<datafusion::parquet::errors::ParquetError>() {
-                Some(datafusion::parquet::errors::ParquetError::External(inner)) => Some(inner.as_ref() as _),
+                Some(datafusion::parquet::errors::ParquetError::External(inner)) => {
+                    Some(inner.as_ref() as _)
+                }
                 _ => match error.downcast_ref::<arrow::error::ArrowError>() {
-                    Some(arrow::error::ArrowError::ExternalError(inner)) => Some(inner.as_ref() as _),
+                    Some(arrow::error::ArrowError::ExternalError(inner)) => {
+                        Some(inner.as_ref() as _)
+                    }
                     _ => None,
                 },
             },
@@ -199,7 +256,9 @@ mod tests {
         let parquet = datafusion::parquet::errors::ParquetError::External(Box::new(hole));
         let error = DataFusionError::Context(
             "scan".to_owned(),
-            Box::new(DataFusionError::Shared(std::sync::Arc::new(DataFusionError::ParquetError(Box::new(parquet))))),
+            Box::new(DataFusionError::Shared(std::sync::Arc::new(DataFusionError::ParquetError(
+                Box::new(parquet),
+            )))),
         );
         let error = Error::from(error);
         assert_eq!(error.code(), "hole");

@@ -1,7 +1,7 @@
 //! The serving layer: one SQL statement is answered from the batch view below the cut and the real-time view from
 //! there to the frontier, both pinned together, so that each raw record counts once.
 //!
-//! The binary starts it with `server::start`. It never writes: not the log, not the views, not the catalogue; what
+//! The binary starts it with [`server::start`]. It never writes: not the log, not the views, not the catalogue; what
 //! the API can start (an iteration) goes through [`control::Control`]. The Postgres wire is not here yet.
 
 pub mod config;
@@ -9,6 +9,26 @@ pub mod config;
 pub mod control;
 
 mod error;
+
+pub mod sql;
+
+pub mod statement;
+
+pub mod merge;
+
+mod batch_files;
+
+mod lambda_tables;
+
+mod answer;
+
+pub mod server;
+
+mod api;
+
+mod guard;
+
+mod meter;
 
 pub use config::Config;
 pub use control::{BatchAnswer, BatchRequest, Control, ControlError, Health};

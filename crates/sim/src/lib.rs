@@ -10,20 +10,33 @@ pub mod disk;
 
 pub mod log;
 
+pub mod requests;
+
+pub mod reference;
+
+pub mod world;
+
 /// A promise that was not kept.
 #[derive(Debug)]
 pub struct Violation {
     what: String,
     step: Option<u32>,
+    history: Vec<String>,
 }
 
 impl Violation {
     pub fn new(what: impl Into<String>) -> Violation {
-        Violation { what: what.into(), step: None }
+        Violation { what: what.into(), step: None, history: Vec::new() }
     }
 
     fn at_step(mut self, step: u32) -> Violation {
         self.step = Some(step);
+        self
+    }
+
+    /// Adds what happened last, for whoever replays the seed.
+    fn after(mut self, history: &[String]) -> Violation {
+        self.history = history[history.len().saturating_sub(40)..].to_vec();
         self
     }
 }
@@ -31,8 +44,9 @@ impl Violation {
 impl std::fmt::Display for Violation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.step {
-            Some(step) => write!(f, "step {step}: {}", self.what),
-            None => f.write_str(&self.what),
+            Some(step) => write!(f, "step {step}: {}", self.what)?,
+            None => f.write_str(&self.what)?,
         }
+        self.history.iter().try_for_each(|line| write!(f, "\n  {line}"))
     }
 }

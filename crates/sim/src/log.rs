@@ -5,6 +5,7 @@
 //! order; what was once readable stays readable; nothing else appears but records whose append failed.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -27,7 +28,10 @@ pub fn run(seed: u64, steps: u32) -> Result<(), Violation> {
     let mut world = World::new(seed);
     world.reopen()?;
     for step in 0..steps {
-        world.step().and_then(|()| world.check()).map_err(|what| what.at_step(step))?;
+        world
+            .step()
+            .and_then(|()| world.check())
+            .map_err(|what| what.at_step(step).after(&world.history))?;
     }
     Ok(())
 }
@@ -40,6 +44,8 @@ struct World {
     partitions: Vec<Partition>,
     expected: BTreeMap<Partition, Expected>,
     written: u64,
+    /// What happened, in words, for whoever replays a seed.
+    history: Vec<String>,
 }
 
 /// What is known of one partition.
@@ -71,6 +77,7 @@ impl World {
                 .collect(),
             partitions,
             written: 0,
+            history: Vec::new(),
             chance,
         }
     }
@@ -95,6 +102,7 @@ impl World {
 
     /// Opens the log; a fault may strike while it recovers, and then again.
     fn reopen(&mut self) -> Result<(), Violation> {
+        self.log = None;
         for _ in 0..50 {
             let options = self.options();
             let count = self.partitions.len() as u32;
@@ -107,10 +115,11 @@ impl World {
             ) {
                 Ok(log) => {
                     self.log = Some(log);
+                    self.history.push("opened".to_owned());
                     return Ok(());
                 }
                 Err(error) if self.disk.is_dead() => {
-                    tracing::debug!(%error, "killed while opening");
+                    self.history.push(format!("killed while opening: {error}"));
                     self.crash()?;
                     if self.chance.coin() {
                         let faults = self.faults_of_opening();
@@ -118,7 +127,10 @@ impl World {
                     }
                 }
                 Err(error) => {
-                    return Err(Violation::new(format!("the log does not open: {error}")));
+                    return Err(Violation::new(format!(
+                        "the log does not open: {error}: {:?}",
+                        error.source()
+                    )));
                 }
             }
         }
@@ -146,18 +158,20 @@ impl World {
                 let now = self.disk.operations();
                 let kill_at = Some(now + 1 + self.chance.below(15));
                 self.disk.set_faults(Faults { kill_at, fail_sync_at: None });
+                self.history.push(format!("will be killed at operation {kill_at:?}, now at {now}"));
                 Ok(())
             }
             94..97 => {
-                self.disk.set_faults(Faults {
-                    kill_at: None,
-                    fail_sync_at: Some(self.disk.syncs() + 1 + self.chance.below(4)),
-                });
+                let fail_sync_at = Some(self.disk.syncs() + 1 + self.chance.below(4));
+                self.disk.set_faults(Faults { kill_at: None, fail_sync_at });
+                self.history
+                    .push(format!("sync {fail_sync_at:?} will fail, now at {}", self.disk.syncs()));
                 Ok(())
             }
             _ => {
                 let room = self.chance.below(6000);
                 self.disk.set_capacity(self.disk.used_bytes() + room);
+                self.history.push(format!("the disk has {room} bytes left for three appends"));
                 for _ in 0..3 {
                     self.append()?;
                     self.check()?;
@@ -177,6 +191,8 @@ impl World {
         let appended = futures::executor::block_on(log.append(&partition, records.clone()));
         let expected =
             self.expected.get_mut(&partition).expect("all partitions are there from the start");
+        let sizes: Vec<usize> = records.iter().map(Bytes::len).collect();
+        self.history.push(format!("append to {partition} {sizes:?}: {appended:?}"));
         match appended {
             Err(_) => expected.in_doubt.push(records),
             Ok(appended) => {
@@ -241,6 +257,7 @@ impl World {
         let below = offsets[self.chance.below(offsets.len() as u64) as usize];
         expected.trimmed_below = expected.trimmed_below.max(below);
         let trimmed = log.trim(&partition, below);
+        self.history.push(format!("trim {partition} below {below:?}: {trimmed:?}"));
         if self.disk.is_dead() {
             self.crash()?;
             return self.reopen();
@@ -251,11 +268,15 @@ impl World {
     /// The process ends without warning; sometimes the machine does.
     fn crash(&mut self) -> Result<(), Violation> {
         self.log = None;
+        // Whoever restarts a process on a full disk makes room first: to open may need some.
+        self.disk.set_capacity(ROOMY);
         if self.chance.coin() {
             self.disk.restart_after_kill();
+            self.history.push("process killed".to_owned());
             return Ok(());
         }
         self.disk.restart_after_power_loss();
+        self.history.push("power lost".to_owned());
         if self.durability == Durability::Relaxed {
             self.reopen()?;
             self.forget_lost_tails();
@@ -332,8 +353,8 @@ fn read_all(log: &Local, partition: &Partition) -> Result<BTreeMap<Offset, Bytes
 mod tests {
     #[test]
     fn the_log_keeps_its_promises_for_a_few_seeds() {
-        for seed in 0..25 {
-            super::run(seed, 80).unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
+        for seed in 0..400 {
+            super::run(seed, 120).unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
         }
     }
 }

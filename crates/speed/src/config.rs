@@ -31,3 +31,23 @@ impl Default for Config {
         }
     }
 }
+
+/// What the embedded log takes as one record.
+const ENTRY_BYTES_LIMIT: usize = 10 << 20;
+
+impl Config {
+    /// What cannot work, each with its key below `speed`; empty when all is well.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if !(64 << 10..=ENTRY_BYTES_LIMIT).contains(&self.entry_bytes_max) {
+            let bytes = self.entry_bytes_max;
+            problems.push(format!(
+                "`speed.entry-bytes-max`: {bytes} is not between 65536 and {ENTRY_BYTES_LIMIT}"
+            ));
+        }
+        if self.batch_bytes == 0 {
+            problems.push("`speed.batch-bytes`: 0 is not a size".to_owned());
+        }
+        problems
+    }
+}

@@ -56,8 +56,13 @@ impl Enricher {
     /// When the streams have not the same number of partitions, or cannot be read.
     #[expect(clippy::too_many_arguments, reason = "each is a thing of its own")]
     pub fn open(
-        raw: Arc<dyn Stream>, enriched: Arc<dyn Stream>, bad: Arc<dyn Stream>, recipe: Arc<Recipe>,
-        cut: &Cut, clock: Arc<dyn Clock>, config: Config,
+        raw: Arc<dyn Stream>,
+        enriched: Arc<dyn Stream>,
+        bad: Arc<dyn Stream>,
+        recipe: Arc<Recipe>,
+        cut: &Cut,
+        clock: Arc<dyn Clock>,
+        config: Config,
     ) -> Result<Enricher, Error> {
         let streams = Streams { raw, enriched, bad };
         let open = |index| {
@@ -158,19 +163,27 @@ impl PartitionEnricher {
     /// # Errors
     /// When the partition is not in all three streams, or a derived stream cannot be read.
     pub fn open(
-        streams: &Streams, index: usize, recipe: Arc<Recipe>, cut: &Cut, clock: Arc<dyn Clock>,
+        streams: &Streams,
+        index: usize,
+        recipe: Arc<Recipe>,
+        cut: &Cut,
+        clock: Arc<dyn Clock>,
         config: Config,
     ) -> Result<PartitionEnricher, Error> {
-        let raw = streams.raw.partitions().get(index).cloned().ok_or_else(|| Error::Partitions {
-            stream: streams.raw.name().to_owned(),
-            wanted: index + 1,
-            found: streams.raw.partitions().len(),
-        })?;
+        let raw =
+            streams.raw.partitions().get(index).cloned().ok_or_else(|| Error::Partitions {
+                stream: streams.raw.name().to_owned(),
+                wanted: index + 1,
+                found: streams.raw.partitions().len(),
+            })?;
         let mut pairs = Pairs::open(&streams.enriched, &streams.bad, index)?;
         let mut position = cut.of(&raw);
         while let Some(pair) = pairs.next()? {
             let Mark { recipe: of, range, .. } = pair.mark();
-            if of == recipe.digest() && range.partition == raw && Joint::of(range, position) == Joint::Next {
+            if of == recipe.digest()
+                && range.partition == raw
+                && Joint::of(range, position) == Joint::Next
+            {
                 position = range.to;
             }
         }
@@ -188,17 +201,21 @@ impl PartitionEnricher {
         })
     }
 
-    /// Enriches and writes one bounded batch. Where the raw stream is trimmed beyond the position, which happens only
-    /// below the cut, it goes on at the cut.
+    /// Enriches and writes one bounded batch.
     ///
     /// # Errors
-    /// When raw cannot be read, or a record's enriching waits for something outside; the position stays at the last
-    /// range that was written.
+    /// [`Error::BelowTheLog`] until [`PartitionEnricher::raise`] tells the cut below which raw was trimmed. Also when raw
+    /// cannot be read, or a record's enriching waits for something outside; the position stays at the last range that
+    /// was written.
     pub fn step(&mut self) -> Result<Progress, Error> {
         let read = self.streams.raw.read(&self.raw, self.position, self.config.batch_bytes);
         let chunk = match read {
             Ok(chunk) => chunk,
-            Err(stream::Error::Trimmed { start, .. }) => return self.go_on_at_the_cut(start),
+            Err(stream::Error::Trimmed { start, .. }) => {
+                // Raw is trimmed below a cut that is served, and the position is never below the cut known here.
+                let (partition, cut) = (self.raw.clone(), self.cut);
+                return Err(Error::BelowTheLog { partition, start, cut });
+            }
             Err(error) => return Err(error.into()),
         };
         if chunk.next <= self.position {
@@ -245,25 +262,20 @@ impl PartitionEnricher {
     pub fn switched(&self, recipe: &Arc<Recipe>, cut: &Cut) -> Result<PartitionEnricher, Error> {
         let (recipe, clock) = (Arc::clone(recipe), Arc::clone(&self.clock));
         let config = self.config.clone();
-        let mut next = PartitionEnricher::open(&self.streams, self.index, recipe, cut, clock, config)?;
+        let mut next =
+            PartitionEnricher::open(&self.streams, self.index, recipe, cut, clock, config)?;
         next.sequence = next.sequence.max(self.sequence);
         next.tally = self.tally.clone();
         Ok(next)
     }
 
-    fn go_on_at_the_cut(&mut self, start: Offset) -> Result<Progress, Error> {
-        if self.cut < start || self.cut <= self.position {
-            let (partition, cut) = (self.raw.clone(), self.cut);
-            return Err(Error::BelowTheLog { partition, start, cut });
-        }
-        self.position = self.cut;
-        Ok(Progress::Moved)
-    }
-
     /// Enriches records from the position on, until they run out or one stream has a bite full. The range ends where
     /// the next record begins, or at `end`.
     fn enrich_range<'a>(
-        &mut self, records: &mut Peekable<impl Iterator<Item = &'a Record>>, end: Offset, now: Timestamp,
+        &mut self,
+        records: &mut Peekable<impl Iterator<Item = &'a Record>>,
+        end: Offset,
+        now: Timestamp,
     ) -> Result<Made, Error> {
         let range = Range { partition: self.raw.clone(), from: self.position, to: end };
         let recipe = self.recipe.digest().to_owned();
@@ -271,14 +283,19 @@ impl PartitionEnricher {
         let mark = Mark { recipe, range, sequence: self.sequence, records: 0, counts };
         // A number is used once, also when writing fails half-way: a reader never pairs two attempts.
         self.sequence += 1;
-        let mut made =
-            Made { mark, enriched: Rows::default(), bad: Rows::default(), bad_by_schema: BTreeMap::new() };
+        let mut made = Made {
+            mark,
+            enriched: Rows::default(),
+            bad: Rows::default(),
+            bad_by_schema: BTreeMap::new(),
+        };
         while let Some(record) = records.peek() {
             if made.enriched.bytes() >= RANGE_BYTES || made.bad.bytes() >= RANGE_BYTES {
                 made.mark.range.to = record.offset;
                 break;
             }
-            let at = RawRecord { partition: &self.raw, offset: record.offset, bytes: &record.bytes };
+            let at =
+                RawRecord { partition: &self.raw, offset: record.offset, bytes: &record.bytes };
             let outcomes = assets::drive(&at, &self.recipe).map_err(|source| Error::Enrich {
                 partition: self.raw.clone(),
                 offset: record.offset,
@@ -296,9 +313,10 @@ impl PartitionEnricher {
         let enriched = output::encode(Kind::Enriched, &made.mark, &made.enriched, bytes_max);
         let bad = output::encode(Kind::Bad, &made.mark, &made.bad, bytes_max);
         for part in 0..enriched.len().max(bad.len()) {
-            let append = |stream: &Arc<dyn Stream>, entry: Option<&bytes::Bytes>| -> Option<Append> {
-                Some(stream.append(&stream.partitions()[self.index], vec![entry?.clone()]))
-            };
+            let append =
+                |stream: &Arc<dyn Stream>, entry: Option<&bytes::Bytes>| -> Option<Append> {
+                    Some(stream.append(&stream.partitions()[self.index], vec![entry?.clone()]))
+                };
             let both = [
                 append(&self.streams.enriched, enriched.get(part)),
                 append(&self.streams.bad, bad.get(part)),
@@ -345,7 +363,11 @@ impl Made {
     }
 
     fn add_bad_row(
-        &mut self, offset: Offset, index: u32, bad_row: &model::bad_row::BadRow, now: Timestamp,
+        &mut self,
+        offset: Offset,
+        index: u32,
+        bad_row: &model::bad_row::BadRow,
+        now: Timestamp,
     ) {
         self.bad.push(offset, index, &bad_row.to_json(&enrich::processor(), now));
         *self.bad_by_schema.entry(bad_row.schema()).or_default() += 1;
@@ -356,7 +378,7 @@ impl Tally {
     /// The sum of two.
     pub fn join(&mut self, other: &Tally) {
         self.records += other.records;
-        self.add_counts(&other.counts);
+        self.counts = self.counts.plus(&other.counts);
         for (schema, count) in &other.bad_by_schema {
             *self.bad_by_schema.entry(schema).or_default() += count;
         }
@@ -364,19 +386,9 @@ impl Tally {
 
     fn add(&mut self, made: &Made) {
         self.records += made.mark.records;
-        self.add_counts(&made.mark.counts);
+        self.counts = self.counts.plus(&made.mark.counts);
         for (schema, count) in &made.bad_by_schema {
             *self.bad_by_schema.entry(schema).or_default() += count;
         }
-    }
-
-    fn add_counts(&mut self, counts: &Counts) {
-        let Counts { outcomes, enriched, failed, bad, dropped, erased } = counts;
-        self.counts.outcomes += outcomes;
-        self.counts.enriched += enriched;
-        self.counts.failed += failed;
-        self.counts.bad += bad;
-        self.counts.dropped += dropped;
-        self.counts.erased += erased;
     }
 }

@@ -31,7 +31,10 @@ impl Loader {
     /// # Errors
     /// When the streams have not the same number of partitions, or cannot be read.
     pub fn open(
-        enriched: Arc<dyn Stream>, bad: Arc<dyn Stream>, realtime: Arc<RealtimeView>, recipe: String,
+        enriched: Arc<dyn Stream>,
+        bad: Arc<dyn Stream>,
+        realtime: Arc<RealtimeView>,
+        recipe: String,
         base: Cut,
     ) -> Result<Loader, Error> {
         let (wanted, found) = (enriched.partitions().len(), bad.partitions().len());
@@ -75,7 +78,9 @@ impl Loader {
     /// # Errors
     /// When a stream cannot be trimmed.
     pub fn forget(&mut self, below: &Cut, retention_bytes: usize) -> Result<(), Error> {
-        self.partitions.iter_mut().try_for_each(|partition| partition.forget(below, retention_bytes))
+        self.partitions
+            .iter_mut()
+            .try_for_each(|partition| partition.forget(below, retention_bytes))
     }
 }
 
@@ -90,6 +95,8 @@ pub struct PartitionLoader {
     frontier: Frontier,
     /// The raw partition, once a mark has told its name.
     raw: Option<Partition>,
+    /// Read, but not taken by the view: it is offered again.
+    refused: Option<Pair>,
 }
 
 impl PartitionLoader {
@@ -98,39 +105,54 @@ impl PartitionLoader {
     /// # Errors
     /// When it is not in both streams, or a stream cannot be read.
     pub fn open(
-        enriched: &Arc<dyn Stream>, bad: &Arc<dyn Stream>, index: usize, realtime: Arc<RealtimeView>,
-        recipe: String, base: Cut,
+        enriched: &Arc<dyn Stream>,
+        bad: &Arc<dyn Stream>,
+        index: usize,
+        realtime: Arc<RealtimeView>,
+        recipe: String,
+        base: Cut,
     ) -> Result<PartitionLoader, Error> {
         let pairs = Pairs::open(enriched, bad, index)?;
         let frontier = base.clone();
-        Ok(PartitionLoader { pairs, realtime, recipe, base, frontier, raw: None })
+        Ok(PartitionLoader { pairs, realtime, recipe, base, frontier, raw: None, refused: None })
     }
 
     /// Takes the next range that both streams have.
     ///
     /// # Errors
-    /// When a stream cannot be read, or the view takes nothing; the range is not lost only if the streams are read
-    /// again from their beginning, so the caller opens the loader anew.
+    /// When a stream cannot be read, or the view takes nothing; the next step tries the same again.
     pub fn step(&mut self) -> Result<Progress, Error> {
-        let Some(pair) = self.pairs.next()? else { return Ok(Progress::Idle) };
-        let (recipe, range) = (&pair.mark().recipe, pair.mark().range.clone());
+        let next = match self.refused.take() {
+            Some(pair) => Some(pair),
+            None => self.pairs.next()?,
+        };
+        let Some(pair) = next else { return Ok(Progress::Idle) };
+        let taken = self.take(&pair);
+        if taken.is_err() {
+            self.refused = Some(pair);
+        }
+        taken.map(|()| Progress::Moved)
+    }
+
+    fn take(&mut self, pair: &Pair) -> Result<(), Error> {
+        let (recipe, range) = (&pair.mark().recipe, &pair.mark().range);
         self.raw.get_or_insert_with(|| range.partition.clone());
         let prefix = self.frontier.of(&range.partition);
-        if *recipe != self.recipe || Joint::of(&range, prefix) != Joint::Next {
-            return Ok(Progress::Moved);
+        if *recipe != self.recipe || Joint::of(range, prefix) != Joint::Next {
+            return Ok(());
         }
-        let chunk = match chunk(&pair) {
+        let chunk = match chunk(pair) {
             Ok(chunk) => chunk,
             Err(error) => {
                 tracing::warn!(?range, %error, "skipped an entry of the derived streams");
-                return Ok(Progress::Moved);
+                return Ok(());
             }
         };
         match self.realtime.apply(&self.recipe, &self.base, chunk)? {
             Applied::Taken | Applied::Known => self.frontier.raise(&range.partition, range.to),
             Applied::Gap => tracing::warn!(?range, "the real-time view misses what lies before"),
         }
-        Ok(Progress::Moved)
+        Ok(())
     }
 
     /// The base, and what the view was given beyond it.

@@ -185,13 +185,16 @@ pub fn decode(bytes: &Bytes) -> Result<Part, InvalidEntry> {
 /// The rows of a whole entry, `body` being the slices of all its parts joined. Checks that there are as many as the
 /// header and the counts say, inside the range and in the order of their positions. Never panics.
 pub fn rows<'a>(
-    kind: Kind, mark: &Mark, count: u32, body: &'a [u8],
+    kind: Kind,
+    mark: &Mark,
+    count: u32,
+    body: &'a [u8],
 ) -> Result<Vec<Row<'a>>, InvalidEntry> {
     let counted = match kind {
         Kind::Enriched => mark.counts.enriched,
         Kind::Bad => mark.counts.bad.saturating_add(mark.counts.failed),
     };
-    if u64::from(count) != counted {
+    if u64::from(count) != counted || !mark.counts.closes() {
         return Err(InvalidEntry::Field("rows"));
     }
     let mut input = Input { rest: body };
@@ -220,9 +223,7 @@ fn header(mark: &Mark, rows: u32, part: u32, parts: u32) -> Vec<u8> {
     put_text(&mut header, &mark.range.from.to_string());
     put_text(&mut header, &mark.range.to.to_string());
     let Counts { outcomes, enriched, failed, bad, dropped, erased } = mark.counts;
-    for number in
-        [mark.sequence, mark.records, outcomes, enriched, failed, bad, dropped, erased]
-    {
+    for number in [mark.sequence, mark.records, outcomes, enriched, failed, bad, dropped, erased] {
         header.put_u64_le(number);
     }
     for number in [rows, part, parts] {

@@ -83,7 +83,9 @@ impl Joint {
 impl Pairs {
     /// The partitions with this index of both streams.
     pub(crate) fn open(
-        enriched: &Arc<dyn Stream>, bad: &Arc<dyn Stream>, index: usize,
+        enriched: &Arc<dyn Stream>,
+        bad: &Arc<dyn Stream>,
+        index: usize,
     ) -> Result<Pairs, Error> {
         Ok(Pairs {
             enriched: Source::open(enriched, index, Kind::Enriched)?,

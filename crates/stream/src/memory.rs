@@ -154,13 +154,13 @@ impl Stream for Memory {
 
     fn wait(&self, partition: &Partition, beyond: Offset, at_most: Duration) -> bool {
         let Ok(log) = self.log(partition) else { return false };
-        let until = Instant::now() + at_most;
+        let begun = Instant::now();
         let mut state = log.lock();
         loop {
             if state.end() > beyond.number() {
                 return true;
             }
-            let left = until.saturating_duration_since(Instant::now());
+            let left = at_most.saturating_sub(begun.elapsed());
             if state.closed || left.is_zero() {
                 return false;
             }
@@ -179,5 +179,27 @@ impl Log {
 impl State {
     fn end(&self) -> u64 {
         self.start + self.records.len() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_twin_keeps_the_contract() {
+        crate::conformance::all(&|| Arc::new(Memory::new("raw", 2)));
+    }
+
+    #[test]
+    fn a_closed_stream_takes_nothing_and_is_still_read() {
+        let stream = Memory::new("raw", 1);
+        let partition = stream.partitions()[0].clone();
+        stream.take(&partition, vec![Bytes::from_static(b"one")]).unwrap();
+        stream.close();
+        let refused = stream.take(&partition, vec![Bytes::from_static(b"two")]);
+        assert!(matches!(refused, Err(Error::Closed { .. })));
+        assert_eq!(stream.read(&partition, Offset::BEGINNING, 10).unwrap().records.len(), 1);
+        assert!(!stream.wait(&partition, Offset::from_number(1), Duration::from_secs(3600)));
     }
 }

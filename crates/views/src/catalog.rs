@@ -155,7 +155,8 @@ impl Catalog {
             Some(_) | None => 0,
         };
         let newest = loop {
-            let newest = if exists(disk, &dir, start)? { Some(follow(disk, &dir, start)?) } else { None };
+            let newest =
+                if exists(disk, &dir, start)? { Some(follow(disk, &dir, start)?) } else { None };
             let next = newest.map_or(0, |newest| newest + 1);
             match highest_listed(disk, &dir)? {
                 // Another process may have committed since we followed the names.
@@ -282,6 +283,7 @@ fn highest_listed(files: &dyn Files, dir: &Path) -> Result<Option<u64>, Error> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(Error::io("list", dir)(error)),
     };
-    let number = |name: &String| name.strip_suffix(".json").filter(|stem| stem.len() == 20)?.parse().ok();
+    let number =
+        |name: &String| name.strip_suffix(".json").filter(|stem| stem.len() == 20)?.parse().ok();
     Ok(names.iter().filter_map(number).max())
 }

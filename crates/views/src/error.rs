@@ -58,11 +58,11 @@ pub enum Error {
     Position { position: Position, detail: &'static str },
 
     /// Arrow refused an operation in memory.
-    #[error("arrow")]
+    #[error(transparent)]
     Arrow(#[from] arrow::error::ArrowError),
 
     /// Parquet could not be written or read.
-    #[error("parquet")]
+    #[error(transparent)]
     Parquet(#[from] ::parquet::errors::ParquetError),
 }
 

@@ -8,7 +8,6 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{
     DataType, Decimal128Type, Float64Type, Int32Type, TimeUnit, TimestampMicrosecondType,
 };
-use model::cut::Cut;
 use model::position::{Offset, Partition, Position};
 use serde_json::Value;
 
@@ -107,11 +106,6 @@ impl<'a> Places<'a> {
         let partition = Partition::parse(name)
             .map_err(|_| wrong(format!("`{name}` in _partition is not a partition")))?;
         Ok(Position { partition, offset: self.offset(at)?, index: self.index(at)? })
-    }
-
-    /// For each row of the batch whether the cut does not cover it.
-    pub(crate) fn not_below(&self, cut: &Cut, partition: &Partition) -> Result<Vec<bool>, Error> {
-        (0..self.offsets.len()).map(|at| Ok(!cut.covers(partition, self.offset(at)?))).collect()
     }
 }
 

@@ -19,7 +19,8 @@ pub const POSITION_COLUMNS: [&str; 3] = ["_partition", "_offset", "_index"];
 /// The 131 columns of the enriched event, then the position.
 pub fn events() -> SchemaRef {
     static EVENTS: LazyLock<SchemaRef> = LazyLock::new(|| {
-        let columns = COLUMNS.iter().map(|column| Field::new(column.name, data_type(column.kind), true));
+        let columns =
+            COLUMNS.iter().map(|column| Field::new(column.name, data_type(column.kind), true));
         Arc::new(Schema::new(columns.chain(position_fields()).collect::<Vec<_>>()))
     });
     EVENTS.clone()

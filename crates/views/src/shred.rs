@@ -67,7 +67,7 @@ impl EventRows {
 }
 
 /// Builds rows of `atomic.bad_rows`.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct BadRowRows {
     schema: StringBuilder,
     kind: StringBuilder,
@@ -76,6 +76,20 @@ pub struct BadRowRows {
     payload: StringBuilder,
     bad_row: StringBuilder,
     positions: Positions,
+}
+
+impl Default for BadRowRows {
+    fn default() -> BadRowRows {
+        BadRowRows {
+            schema: texts(),
+            kind: texts(),
+            failure_tstamp: TimestampMicrosecondBuilder::with_capacity(0),
+            messages: texts(),
+            payload: texts(),
+            bad_row: texts(),
+            positions: Positions::default(),
+        }
+    }
 }
 
 impl BadRowRows {
@@ -131,7 +145,7 @@ impl BadRowRows {
 }
 
 /// The three position columns.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Positions {
     partition: StringBuilder,
     offset: StringBuilder,
@@ -139,12 +153,20 @@ struct Positions {
     count: usize,
 }
 
+impl Default for Positions {
+    fn default() -> Positions {
+        let index = Int32Builder::with_capacity(0);
+        Positions { partition: texts(), offset: texts(), index, count: 0 }
+    }
+}
+
 impl Positions {
     fn push(&mut self, position: &Position) {
         self.partition.append_value(position.partition.as_str());
         self.offset.append_value(position.offset.to_string());
         let index = i32::try_from(position.index);
-        self.index.append_value(index.expect("a record of at most 1 MB has fewer outcomes than 2^31"));
+        self.index
+            .append_value(index.expect("a record of at most 1 MB has fewer outcomes than 2^31"));
         self.count += 1;
     }
 
@@ -172,14 +194,14 @@ enum Column {
 impl Column {
     fn of(kind: Kind) -> Column {
         match kind {
-            Kind::Text(_) | Kind::Json => Column::Text(StringBuilder::new()),
-            Kind::Int => Column::Int(Int32Builder::new()),
-            Kind::Bit => Column::Bit(BooleanBuilder::new()),
-            Kind::Number | Kind::Float => Column::Double(Float64Builder::new()),
-            Kind::Money => Column::Money(Decimal128Builder::new().with_data_type(
+            Kind::Text(_) | Kind::Json => Column::Text(texts()),
+            Kind::Int => Column::Int(Int32Builder::with_capacity(0)),
+            Kind::Bit => Column::Bit(BooleanBuilder::with_capacity(0)),
+            Kind::Number | Kind::Float => Column::Double(Float64Builder::with_capacity(0)),
+            Kind::Money => Column::Money(Decimal128Builder::with_capacity(0).with_data_type(
                 DataType::Decimal128(schema::MONEY_PRECISION, schema::MONEY_SCALE),
             )),
-            Kind::Time => Column::Time(TimestampMicrosecondBuilder::new()),
+            Kind::Time => Column::Time(TimestampMicrosecondBuilder::with_capacity(0)),
         }
     }
 
@@ -224,6 +246,12 @@ impl Column {
             Column::Time(times) => Arc::new(times.finish()),
         }
     }
+}
+
+/// An empty builder. Arrow's default capacities would make a batch of one row take 800 kB: most batches of the speed
+/// layer are small.
+fn texts() -> StringBuilder {
+    StringBuilder::with_capacity(0, 0)
 }
 
 fn push_text(texts: &mut StringBuilder, text: &str) {

@@ -42,8 +42,7 @@ pub fn write(
         let name =
             format!("tables/{}/{iteration}/{folder}-{}{suffix}.parquet", table.name(), range.from);
         let path = data_dir.join(&name);
-        let published =
-            files::publish(files, &path, &bytes).map_err(Error::io("write", &path))?;
+        let published = files::publish(files, &path, &bytes).map_err(Error::io("write", &path))?;
         let same = match published {
             Published::New => true,
             Published::Taken => files.read(&path).map_err(Error::read(&path))? == bytes,

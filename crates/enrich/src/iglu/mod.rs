@@ -92,7 +92,10 @@ impl Schemas {
 
     /// The schema that `key` names, superseding left aside.
     pub fn find(&self, key: &SchemaKey) -> Option<&Value> {
-        self.registries(key).into_iter().find_map(|(_, registry)| registry.entry(key)).map(|entry| &entry.schema)
+        self.registries(key)
+            .into_iter()
+            .find_map(|(_, registry)| registry.entry(key))
+            .map(|entry| &entry.schema)
     }
 
     /// Checks data against a schema. Snowplow: enrich-core.md 4.6 and 4.7.
@@ -165,7 +168,8 @@ fn is_wrapper(key: &SchemaKey) -> bool {
 
 static EMBEDDED: LazyLock<Registry> = LazyLock::new(|| {
     Registry::new(table::FILES.iter().map(|(path, content)| {
-        let key = SchemaKey::parse(&format!("iglu:{path}")).expect("the paths of embedded schemas are tested");
+        let key = SchemaKey::parse(&format!("iglu:{path}"))
+            .expect("the paths of embedded schemas are tested");
         let schema = serde_json::from_str(content).expect("embedded schemas are tested to be JSON");
         (key, schema)
     }))
@@ -193,7 +197,8 @@ impl Registry {
             .collect();
         entries.sort_by(|left, right| left.key.cmp(&right.key));
         entries.dedup_by(|later, earlier| later.key == earlier.key);
-        let places = entries.iter().enumerate().map(|(place, entry)| (entry.key.clone(), place)).collect();
+        let places =
+            entries.iter().enumerate().map(|(place, entry)| (entry.key.clone(), place)).collect();
         Registry { entries, places }
     }
 
@@ -204,8 +209,10 @@ impl Registry {
     /// The schema to validate with, and its key where it is another one. One hop, within this registry.
     fn look_up(&self, key: &SchemaKey) -> Result<(&Entry, Option<SchemaKey>), LookupError> {
         let not_found = || LookupError { error: "NotFound".to_owned(), message: None };
-        let client_failure =
-            |message: String| LookupError { error: "ClientFailure".to_owned(), message: Some(message) };
+        let client_failure = |message: String| LookupError {
+            error: "ClientFailure".to_owned(),
+            message: Some(message),
+        };
         let entry = self.entry(key).ok_or_else(not_found)?;
         let Some(superseding) = entry.schema.get("$supersededBy") else {
             return Ok((entry, None));
@@ -214,9 +221,14 @@ impl Registry {
             .as_str()
             .and_then(|text| Version::parse(text).ok())
             .filter(|version| *version > key.version())
-            .ok_or_else(|| client_failure(format!("{key} cannot be superseded by {superseding}")))?;
+            .ok_or_else(|| {
+                client_failure(format!("{key} cannot be superseded by {superseding}"))
+            })?;
         let superseding = key.with_version(version);
         let entry = self.entry(&superseding).ok_or_else(not_found)?;
         Ok((entry, Some(superseding)))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 
 use jsonschema::ValidationError;
-use jsonschema::error::ValidationErrorKind as Kind;
+use jsonschema::error::{TypeKind, ValidationErrorKind as Kind};
 use jsonschema::paths::Location;
 use model::bad_row::{DataReport, SchemaIssue};
 use serde_json::Value;
@@ -24,7 +24,12 @@ pub(super) fn data_reports<'a>(
         add(data, &error, &mut reports);
     }
     let order = |report: &DataReport| {
-        (report.path.clone(), report.keyword.clone(), report.targets.clone(), report.message.clone())
+        (
+            report.path.clone(),
+            report.keyword.clone(),
+            report.targets.clone(),
+            report.message.clone(),
+        )
     };
     reports.sort_by_cached_key(order);
     reports.dedup();
@@ -38,7 +43,10 @@ pub(super) fn schema_issues<'a>(
 ) -> Vec<SchemaIssue> {
     let mut issues: Vec<SchemaIssue> = data_reports(schema, errors)
         .into_iter()
-        .map(|report| SchemaIssue { path: report.path.unwrap_or_default(), message: report.message })
+        .map(|report| SchemaIssue {
+            path: report.path.unwrap_or_default(),
+            message: report.message,
+        })
         .collect();
     issues.sort_by(|left, right| (&left.path, &left.message).cmp(&(&right.path, &right.message)));
     issues.dedup();
@@ -66,6 +74,8 @@ fn add(data: &Value, error: &ValidationError<'_>, reports: &mut Vec<DataReport>)
             targets: targets.iter().map(|target| (*target).to_owned()).collect(),
         });
     };
+    let value = found(data, error.instance_path());
+    let found = value.map_or("unknown", type_name);
     let limited = |keyword: &'static str, before: &str, limit: String, after: &str| {
         (keyword, format!("{before}{limit}{after}"), vec![limit])
     };
@@ -74,7 +84,11 @@ fn add(data: &Value, error: &ValidationError<'_>, reports: &mut Vec<DataReport>)
             let name = plain(property);
             let at = format!("{path}.{name}");
             // `dependencies` with a list of names ends here too.
-            let keyword = if last_segment(error.schema_path()) == "required" { "required" } else { "dependencies" };
+            let keyword = if last_segment(error.schema_path()) == "required" {
+                "required"
+            } else {
+                "dependencies"
+            };
             return push(keyword, &at, "is missing but it is required", &[&name]);
         }
         Kind::AdditionalProperties { unexpected } | Kind::UnevaluatedProperties { unexpected } => {
@@ -86,10 +100,17 @@ fn add(data: &Value, error: &ValidationError<'_>, reports: &mut Vec<DataReport>)
         }
         Kind::AdditionalItems { limit } => {
             let at = format!("{path}[{limit}]");
-            return push("additionalItems", &at, "no validator found at this index", &[&limit.to_string()]);
+            return push(
+                "additionalItems",
+                &at,
+                "no validator found at this index",
+                &[&limit.to_string()],
+            );
         }
         // Each branch that could have held says why it does not.
-        Kind::AnyOf { context } | Kind::OneOfNotValid { context } if context.iter().any(|branch| !branch.is_empty()) => {
+        Kind::AnyOf { context } | Kind::OneOfNotValid { context }
+            if context.iter().any(|branch| !branch.is_empty()) =>
+        {
             return context.iter().flatten().for_each(|inner| add(data, inner, reports));
         }
         Kind::AnyOf { .. } => ("anyOf", "should be valid to any of the schemas".to_owned(), vec![]),
@@ -97,16 +118,36 @@ fn add(data: &Value, error: &ValidationError<'_>, reports: &mut Vec<DataReport>)
             ("oneOf", "should be valid to one and only one of the schemas".to_owned(), vec![])
         }
         Kind::Custom { keyword: _, message: expected } => {
-            let found = found(data, error.instance_path()).map_or("unknown", type_name);
             if expected.starts_with('[') {
                 let text = format!("{found} found, {expected} is required");
                 ("unionType", text, vec![found.to_owned(), expected.clone()])
             } else {
-                ("type", format!("{found} found, {expected} expected"), vec![found.to_owned(), expected.clone()])
+                (
+                    "type",
+                    format!("{found} found, {expected} expected"),
+                    vec![found.to_owned(), expected.clone()],
+                )
             }
         }
+        // Only the meta schema has the crate's own `type`.
+        Kind::Type { kind } => {
+            let expected = match kind {
+                TypeKind::Single(expected) => expected.to_string(),
+                TypeKind::Multiple(expected) => {
+                    let names: Vec<String> =
+                        expected.iter().map(|expected| expected.to_string()).collect();
+                    format!("[{}]", names.join(", "))
+                }
+            };
+            return push(
+                "type",
+                &path,
+                &format!("{found} found, {expected} expected"),
+                &[found, &expected],
+            );
+        }
         Kind::Format { format } => {
-            let value = found(data, error.instance_path()).map(plain).unwrap_or_default();
+            let value = value.map(plain).unwrap_or_default();
             let keyword = match format.as_str() {
                 "date" | "date-time" => "dateTime",
                 "uuid" => "uuid",
@@ -120,7 +161,9 @@ fn add(data: &Value, error: &ValidationError<'_>, reports: &mut Vec<DataReport>)
         Kind::Enum { options } => {
             limited("enum", "does not have a value in the enumeration ", plain(options), "")
         }
-        Kind::MaxLength { limit } => limited("maxLength", "may only be ", limit.to_string(), " characters long"),
+        Kind::MaxLength { limit } => {
+            limited("maxLength", "may only be ", limit.to_string(), " characters long")
+        }
         Kind::MinLength { limit } => {
             limited("minLength", "must be at least ", limit.to_string(), " characters long")
         }
@@ -130,27 +173,44 @@ fn add(data: &Value, error: &ValidationError<'_>, reports: &mut Vec<DataReport>)
         Kind::Minimum { limit } | Kind::ExclusiveMinimum { limit } => {
             limited("minimum", "must have a minimum value of ", limit.to_string(), "")
         }
-        Kind::MaxItems { limit } => {
-            limited("maxItems", "there must be a maximum of ", limit.to_string(), " items in the array")
-        }
-        Kind::MinItems { limit } => {
-            limited("minItems", "there must be a minimum of ", limit.to_string(), " items in the array")
-        }
-        Kind::MaxProperties { limit } => {
-            limited("maxProperties", "may only have a maximum of ", limit.to_string(), " properties")
-        }
+        Kind::MaxItems { limit } => limited(
+            "maxItems",
+            "there must be a maximum of ",
+            limit.to_string(),
+            " items in the array",
+        ),
+        Kind::MinItems { limit } => limited(
+            "minItems",
+            "there must be a minimum of ",
+            limit.to_string(),
+            " items in the array",
+        ),
+        Kind::MaxProperties { limit } => limited(
+            "maxProperties",
+            "may only have a maximum of ",
+            limit.to_string(),
+            " properties",
+        ),
         Kind::MinProperties { limit } => {
             limited("minProperties", "should have a minimum of ", limit.to_string(), " properties")
         }
         Kind::MultipleOf { multiple_of } => {
             limited("multipleOf", "must be multiple of ", multiple_of.to_string(), "")
         }
-        Kind::Pattern { pattern } => limited("pattern", "does not match the regex pattern ", pattern.clone(), ""),
-        Kind::BacktrackLimitExceeded { .. } | Kind::RegexEngineFailure { .. } => {
-            ("pattern", "cannot be matched against the regex pattern within its limits".to_owned(), vec![])
+        Kind::Pattern { pattern } => {
+            limited("pattern", "does not match the regex pattern ", pattern.clone(), "")
         }
-        Kind::Not { schema } => limited("not", "should not be valid to the schema ", schema.to_string(), ""),
-        Kind::UniqueItems => ("uniqueItems", "the items in the array must be unique".to_owned(), vec![]),
+        Kind::BacktrackLimitExceeded { .. } | Kind::RegexEngineFailure { .. } => (
+            "pattern",
+            "cannot be matched against the regex pattern within its limits".to_owned(),
+            vec![],
+        ),
+        Kind::Not { schema } => {
+            limited("not", "should not be valid to the schema ", schema.to_string(), "")
+        }
+        Kind::UniqueItems => {
+            ("uniqueItems", "the items in the array must be unique".to_owned(), vec![])
+        }
         Kind::Referencing(_) => ("$ref", "has a reference that leads nowhere".to_owned(), vec![]),
         // Keywords of later drafts, which draft 4 ignores.
         kind @ (Kind::Constant { .. }
@@ -192,7 +252,7 @@ fn path_text(data: &Value, location: &Location) -> String {
 
 /// The part of the data that a location names.
 fn found<'a>(data: &'a Value, location: &Location) -> Option<&'a Value> {
-    segments(location).fold(Some(data), |at, segment| step(at, &segment))
+    segments(location).try_fold(data, |at, segment| step(Some(at), &segment))
 }
 
 fn step<'a>(at: Option<&'a Value>, segment: &str) -> Option<&'a Value> {

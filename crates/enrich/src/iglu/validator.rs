@@ -10,7 +10,9 @@
 use std::error::Error;
 
 use jsonschema::paths::Location;
-use jsonschema::{Draft, Keyword, PatternOptions, Retrieve, Uri, ValidationError, ValidationOptions};
+use jsonschema::{
+    Draft, Keyword, PatternOptions, Retrieve, Uri, ValidationError, ValidationOptions,
+};
 use model::bad_row::{DataReport, SchemaIssue};
 use serde_json::{Map, Value};
 
@@ -38,7 +40,7 @@ impl Validator {
         options()
             .build(&prepare(schema))
             .map(Validator)
-            .map_err(|error| report::schema_issues(schema, vec![error]))
+            .map_err(|error| vec![SchemaIssue { path: "$".to_owned(), message: error.to_string() }])
     }
 
     /// What is wrong with the data: nothing, if it obeys. Sorted, without doubles.
@@ -64,7 +66,9 @@ fn options() -> ValidationOptions<'static> {
     let options = formats::CHECKED
         .iter()
         .fold(options, |options, (name, check)| options.with_format(*name, check));
-    formats::UNKNOWN.iter().fold(options, |options, name| options.with_format(*name, |_: &str| true))
+    formats::UNKNOWN
+        .iter()
+        .fold(options, |options, name| options.with_format(*name, |_: &str| true))
 }
 
 /// A reference to another document stands for the schema that everything obeys. Snowplow: enrich-core.md 4.7.
@@ -82,7 +86,8 @@ fn prepare(schema: &Value) -> Value {
     let Value::Object(schema) = schema else {
         return schema.clone();
     };
-    let elsewhere = |reference: &Value| reference.as_str().is_some_and(|text| !text.starts_with('#'));
+    let elsewhere =
+        |reference: &Value| reference.as_str().is_some_and(|text| !text.starts_with('#'));
     if schema.get("$ref").is_some_and(elsewhere) {
         return Value::Object(Map::new());
     }
@@ -207,8 +212,8 @@ impl<'i> Keyword<'i> for Types {
 
     fn is_valid(&self, instance: &'i Value) -> bool {
         let found = Type::of(instance);
-        self.allowed
-            .iter()
-            .any(|allowed| *allowed == found || (*allowed == Type::Number && found == Type::Integer))
+        self.allowed.iter().any(|allowed| {
+            *allowed == found || (*allowed == Type::Number && found == Type::Integer)
+        })
     }
 }

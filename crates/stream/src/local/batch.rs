@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use model::position::Offset;
 
+use super::entry;
 use crate::{Appended, Error};
 
 /// What waits for the writer.
@@ -34,6 +35,7 @@ struct Waiting {
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub(crate) records: Vec<Bytes>,
+    /// As [`queued_bytes`] counts them.
     pub(crate) bytes: usize,
     pub(crate) done: Arc<Done>,
 }
@@ -54,7 +56,7 @@ impl Queue {
         queue_bytes_max: usize,
         batch_bytes_max: usize,
     ) -> Result<Appending, Refused> {
-        let bytes = records.iter().map(Bytes::len).sum::<usize>();
+        let bytes = queued_bytes(&records);
         let mut waiting = self.lock();
         if waiting.closed {
             return Err(Refused::Closed);
@@ -188,6 +190,11 @@ impl Future for Appending {
     }
 }
 
+/// What records take of a queue's bound: their bytes in the segment, so that tiny ones do not pass for nothing.
+pub(crate) fn queued_bytes(records: &[Bytes]) -> usize {
+    records.iter().map(|record| entry::stored_bytes(record.len()) as usize).sum()
+}
+
 /// The place of `count` records of which the first has the offset `first`.
 pub(crate) fn appended(first: u64, count: usize) -> Appended {
     let next = first + count as u64;
@@ -211,12 +218,12 @@ mod tests {
     #[test]
     fn appends_share_a_batch_up_to_its_bound() {
         let queue = Queue::default();
-        let mut first = queue.push(record(40), 1000, 100).unwrap();
-        let second = queue.push(record(60), 1000, 100).unwrap();
-        let third = queue.push(record(1), 1000, 100).unwrap();
+        let mut first = queue.push(record(40), 1000, 160).unwrap();
+        let second = queue.push(record(60), 1000, 160).unwrap();
+        let third = queue.push(record(1), 1000, 160).unwrap();
         assert!((&mut first).now_or_never().is_none());
         let batch = queue.take().unwrap();
-        assert_eq!((batch.records.len(), batch.bytes), (2, 100));
+        assert_eq!((batch.records.len(), batch.bytes), (2, 160));
         batch.done.set(Ok(7));
         assert_eq!(block_on(first).unwrap(), appended(7, 1));
         assert_eq!(block_on(second).unwrap(), appended(8, 1));
@@ -227,12 +234,12 @@ mod tests {
     #[test]
     fn a_full_queue_refuses_until_a_batch_is_released() {
         let queue = Queue::default();
-        let _waits = queue.push(record(80), 100, 100).unwrap();
-        assert!(matches!(queue.push(record(21), 100, 100), Err(Refused::Busy(80))));
+        let _waits = queue.push(record(80), 150, 150).unwrap();
+        assert!(matches!(queue.push(record(21), 150, 150), Err(Refused::Busy(112))));
         let batch = queue.take().unwrap();
-        assert!(matches!(queue.push(record(21), 100, 100), Err(Refused::Busy(80))));
+        assert!(matches!(queue.push(record(21), 150, 150), Err(Refused::Busy(112))));
         queue.release(batch.bytes);
-        let _waits = queue.push(record(21), 100, 100).unwrap();
+        let _waits = queue.push(record(21), 150, 150).unwrap();
     }
 
     #[test]

@@ -1,19 +1,49 @@
 //! The embedded log: a stream in a folder of the local disk, `<data>/streams/NAME/PARTITION/`.
 //!
-//! One process owns the folder. The format of its files is drawn in `docs/formats/segment.md`.
+//! One process owns the folder. The format of its files is drawn in `docs/formats/segment.md`; the rules that it keeps,
+//! and why:
+//! - One log batch at a time is in flight per partition, and readers see nothing that is not synced. So a crash can break
+//!   the last batch only, and nobody has seen it.
+//! - After a failed sync a segment is closed for good: the system may have dropped the pages and called them clean.
+//! - Segments are filled with zeros beforehand (a sync is then almost twice as fast) and never used again.
+//! - A name in a folder is synced before anything acknowledged depends on it.
+//!
+//! Reading order: `entry` and `segment` (the bytes), `scan`, `writer`, `batch` (group commit), `partition` (what
+//! readers see), `recovery`.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
 use model::files::Files;
 use model::position::{Offset, Partition};
 
-use crate::memory::Memory;
-use crate::{Append, Chunk, Error, Stream};
+use crate::{Append, Chunk, Error, Stream, memory};
+
+use self::batch::Refused;
+use self::partition::Shared;
+use self::writer::Writer;
+
+mod entry;
+
+mod segment;
+
+mod scan;
+
+mod batch;
+
+mod writer;
+
+mod partition;
+
+mod recovery;
+
+pub mod inspect;
 
 /// How the embedded log works. The default is that of the raw stream.
 #[derive(Clone, Debug)]
@@ -26,7 +56,7 @@ pub struct Options {
     pub segment_bytes_first: u64,
     /// Where the doubling ends. A batch that does not fit gets a segment of its own size. Default: 64 MiB.
     pub segment_bytes_max: u64,
-    /// What may wait for the disk in one partition; beyond it appends fail with [`Error::Busy`]. Default: 32 MiB.
+    /// What may wait for the disk in one partition (28 bytes and padding are added to each record); beyond it appends fail with [`Error::Busy`]. Default: 32 MiB.
     pub queue_bytes_max: usize,
     /// How much is written before one sync, unless a single append is larger. Default: 1 MiB.
     pub batch_bytes_max: usize,
@@ -107,61 +137,208 @@ impl fmt::Debug for SegmentIds {
     }
 }
 
-/// The embedded log.
+/// The embedded log; see the module.
 #[derive(Debug)]
 pub struct Local {
-    inner: Memory,
+    name: String,
+    partitions: Vec<Partition>,
+    logs: Vec<Arc<Log>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+#[derive(Debug)]
+struct Log {
+    shared: Shared,
+    /// Held for the length of one commit.
+    writer: Mutex<Writer>,
 }
 
 impl Local {
-    /// Opens the stream `name` below `streams_dir`, or creates it.
+    /// Opens the stream `name` below `streams_dir`, or creates it, with at least `partitions` partitions: those that
+    /// the folder has beyond that are opened as well, since partitions are only ever added.
+    ///
+    /// When this returns, all that can be read is durable, and what a crash tore off lies in a `.torn` file.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] when acknowledged records are missing or changed, [`Error::NewerFormat`], [`Error::Io`].
     pub fn open(
-        _files: Arc<dyn Files>,
-        _streams_dir: &Path,
+        files: Arc<dyn Files>,
+        streams_dir: &Path,
         name: &str,
         partitions: u32,
         options: Options,
     ) -> Result<Local, Error> {
-        let _ = options.segment_ids.next();
-        Ok(Local { inner: Memory::new(name, partitions) })
+        let dir = streams_dir.join(name);
+        files.create_dir_all(&dir).map_err(|error| segment::io_error("create", &dir, error))?;
+        let names = files.list(&dir).map_err(|error| segment::io_error("list", &dir, error))?;
+        let kept = partition_indexes(&names).last().map_or(0, |last| last + 1);
+        let mut local = Local {
+            name: name.to_owned(),
+            partitions: Vec::new(),
+            logs: Vec::new(),
+            threads: Mutex::default(),
+        };
+        for index in 0..partitions.max(kept) {
+            let partition = Partition::of_stream(name, index);
+            let (shared, writer) = recovery::open(
+                Arc::clone(&files),
+                dir.join(index.to_string()),
+                partition.clone(),
+                options.clone(),
+            )?;
+            local.partitions.push(partition);
+            local.logs.push(Arc::new(Log { shared, writer: Mutex::new(writer) }));
+        }
+        match options.drive {
+            Drive::Threads => local.spawn()?,
+            Drive::Inline => {}
+        }
+        Ok(local)
     }
 
-    /// Writes what is queued, and ends the threads. Later appends fail with [`Error::Closed`]; reads go on.
+    /// Writes what is queued, and ends the threads. Later appends fail with [`Error::Closed`]; reads go on. Dropping does
+    /// the same.
     pub fn close(&self) {
-        self.inner.close();
+        for log in &self.logs {
+            log.shared.queue.close();
+        }
+        let threads =
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            // A thread that panicked has told its appenders already.
+            drop(thread.join());
+        }
+        for log in &self.logs {
+            if let Ok(mut writer) = log.writer.lock() {
+                writer.finish(&log.shared);
+            }
+            log.shared.close();
+        }
+    }
+
+    fn spawn(&self) -> Result<(), Error> {
+        for (partition, log) in self.partitions.iter().zip(&self.logs) {
+            let log = Arc::clone(log);
+            let thread = std::thread::Builder::new()
+                .name(partition.to_string())
+                .spawn(move || log.run())
+                .map_err(|error| {
+                    segment::io_error("start a writer for", Path::new(partition.as_str()), error)
+                })?;
+            self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        }
+        Ok(())
+    }
+
+    fn log(&self, partition: &Partition) -> Result<&Arc<Log>, Error> {
+        let index = self.partitions.iter().position(|known| known == partition);
+        index.map(|index| &self.logs[index]).ok_or_else(|| Error::UnknownPartition {
+            stream: self.name.clone(),
+            partition: partition.clone(),
+        })
+    }
+
+    fn take(&self, partition: &Partition, records: Vec<Bytes>) -> Result<Append, Error> {
+        let log = self.log(partition)?;
+        let Options { queue_bytes_max, batch_bytes_max, record_bytes_max, drive, .. } =
+            log.shared.options;
+        memory::check(partition, &records, record_bytes_max)?;
+        let bytes = batch::queued_bytes(&records);
+        if bytes > queue_bytes_max {
+            let partition = partition.clone();
+            return Err(Error::TooLarge { partition, bytes, bytes_max: queue_bytes_max });
+        }
+        match drive {
+            Drive::Threads => {
+                match log.shared.queue.push(records, queue_bytes_max, batch_bytes_max) {
+                    Ok(appending) => Ok(Box::pin(appending)),
+                    Err(Refused::Closed) => Err(self.closed()),
+                    Err(Refused::Busy(queued_bytes)) => {
+                        let partition = partition.clone();
+                        Err(Error::Busy { partition, queued_bytes, queue_bytes_max })
+                    }
+                }
+            }
+            Drive::Inline if log.shared.queue.is_closed() => Err(self.closed()),
+            Drive::Inline => {
+                let first = log.commit(&records)?;
+                Ok(Box::pin(std::future::ready(Ok(batch::appended(first, records.len())))))
+            }
+        }
+    }
+
+    fn closed(&self) -> Error {
+        Error::Closed { stream: self.name.clone() }
+    }
+}
+
+/// The partitions among the names of a stream's folder, in order.
+fn partition_indexes(names: &[String]) -> Vec<u32> {
+    let index = |name: &String| name.parse().ok().filter(|index: &u32| index.to_string() == *name);
+    let mut indexes: Vec<u32> = names.iter().filter_map(index).collect();
+    indexes.sort_unstable();
+    indexes
+}
+
+impl Log {
+    /// The writer's thread: one batch after the other, until the queue is closed and empty.
+    fn run(&self) {
+        while let Some(batch) = self.shared.queue.take() {
+            let result = catch_unwind(AssertUnwindSafe(|| self.commit(&batch.records)));
+            // After a panic the lock of the writer is poisoned, and so is the partition.
+            let result = result.unwrap_or_else(|_| Err(self.panicked()));
+            self.shared.queue.release(batch.bytes);
+            batch.done.set(result);
+        }
+    }
+
+    fn commit(&self, records: &[Bytes]) -> Result<u64, Error> {
+        self.writer.lock().map_err(|_| self.panicked())?.commit(&self.shared, records)
+    }
+
+    fn panicked(&self) -> Error {
+        let reason = "its writer panicked".to_owned();
+        Error::Poisoned { partition: self.shared.partition.clone(), reason }
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
 impl Stream for Local {
     fn name(&self) -> &str {
-        self.inner.name()
+        &self.name
     }
 
     fn partitions(&self) -> &[Partition] {
-        self.inner.partitions()
+        &self.partitions
     }
 
     fn append(&self, partition: &Partition, records: Vec<Bytes>) -> Append {
-        self.inner.append(partition, records)
+        self.take(partition, records)
+            .unwrap_or_else(|error| Box::pin(std::future::ready(Err(error))))
     }
 
     fn read(&self, partition: &Partition, from: Offset, bytes_max: usize) -> Result<Chunk, Error> {
-        self.inner.read(partition, from, bytes_max)
+        self.log(partition)?.shared.read(from.number(), bytes_max)
     }
 
     fn start(&self, partition: &Partition) -> Result<Offset, Error> {
-        self.inner.start(partition)
+        Ok(Offset::from_number(self.log(partition)?.shared.start()))
     }
 
     fn end(&self, partition: &Partition) -> Result<Offset, Error> {
-        self.inner.end(partition)
+        Ok(Offset::from_number(self.log(partition)?.shared.end()))
     }
 
     fn trim(&self, partition: &Partition, below: Offset) -> Result<(), Error> {
-        self.inner.trim(partition, below)
+        self.log(partition)?.shared.trim(below.number())
     }
 
     fn wait(&self, partition: &Partition, beyond: Offset, at_most: Duration) -> bool {
-        self.inner.wait(partition, beyond, at_most)
+        self.log(partition).is_ok_and(|log| log.shared.wait(beyond.number(), at_most))
     }
 }

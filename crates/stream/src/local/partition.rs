@@ -95,18 +95,17 @@ impl Shared {
     }
 
     pub(crate) fn wait(&self, beyond: u64, at_most: Duration) -> bool {
-        let until = Instant::now() + at_most;
+        let begun = Instant::now();
         let mut tail = self.tail();
         loop {
             if tail.end > beyond {
                 return true;
             }
-            let left = until.saturating_duration_since(Instant::now());
+            let left = at_most.saturating_sub(begun.elapsed());
             if tail.closed || left.is_zero() {
                 return false;
             }
-            tail =
-                self.moved.wait_timeout(tail, left).unwrap_or_else(PoisonError::into_inner).0;
+            tail = self.moved.wait_timeout(tail, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -132,10 +131,11 @@ impl Shared {
                 }
             };
             match self.file(&segment) {
-                Ok(file) => return self.read_segment(&segment, file, (from, end, limit), bytes_max),
+                Ok(file) => {
+                    return self.read_segment(&segment, file, (from, end, limit), bytes_max);
+                }
                 // Trimmed since: the next look at the list says so.
-                Err(error)
-                    if error.kind() == io::ErrorKind::NotFound && from < self.start() => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound && from < self.start() => {}
                 Err(error) => return Err(io_error("open", &segment.path, error)),
             }
         }

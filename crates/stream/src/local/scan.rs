@@ -125,7 +125,9 @@ impl Scan {
     fn misplaced(&self, found: &entry::Entry<'_>) -> Option<&'static str> {
         let follows = match self.before {
             None => true,
-            Some((batch, index)) if found.batch == batch => index.checked_add(1) == Some(found.index),
+            Some((batch, index)) if found.batch == batch => {
+                index.checked_add(1) == Some(found.index)
+            }
             Some((batch, _)) => found.batch > batch && found.index == 0,
         };
         if found.offset != self.offset {

@@ -141,7 +141,9 @@ impl Header {
             }
         }
         let header = Header::decode(&page[..filled], path)?;
-        if header.partition != partition || path.file_name() != Some(file_name(header.base).as_ref()) {
+        if header.partition != partition
+            || path.file_name() != Some(file_name(header.base).as_ref())
+        {
             let what =
                 format!("the file belongs to `{}` at {}", header.partition, file_name(header.base));
             return Err(Error::Damaged { path: path.to_owned(), at: 0, what });
@@ -163,7 +165,9 @@ pub(crate) fn file_name(base: u64) -> String {
 pub(crate) fn bases(names: &[String]) -> Vec<u64> {
     let mut bases: Vec<u64> = names
         .iter()
-        .filter_map(|name| name.strip_suffix(".segment")?.parse().ok())
+        .filter_map(|name| {
+            name.strip_suffix(".segment")?.parse().ok().filter(|&base| file_name(base) == *name)
+        })
         .collect();
     bases.sort_unstable();
     bases
@@ -320,7 +324,8 @@ mod tests {
 
     #[test]
     fn only_names_of_segments_are_segments() {
-        let names = ["00000000000000000007.segment", "next.prepared", "x.segment", "0.torn"];
+        let names =
+            ["00000000000000000007.segment", "next.prepared", "x.segment", "7.segment", "0.torn"];
         assert_eq!(bases(&names.map(str::to_owned)), [7]);
     }
 

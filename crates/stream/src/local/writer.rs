@@ -24,6 +24,8 @@ pub(crate) struct Writer {
     /// Above every offset that was ever handed out.
     next_offset: u64,
     next_batch: u64,
+    /// The readable end.
+    end: u64,
     /// What a loss of power leaves: always the readable end where each batch is synced.
     durable_end: u64,
     unsynced_bytes: u64,
@@ -61,7 +63,8 @@ struct Prepared {
 }
 
 /// Why there is no next segment.
-enum NoSegment {
+#[derive(Debug)]
+pub(crate) enum NoSegment {
     /// Try again with the next append.
     Now(Error),
     /// The folder is in an unknown state.
@@ -77,6 +80,7 @@ impl Writer {
             active,
             next_offset,
             next_batch,
+            end,
             durable_end: end,
             unsynced_bytes: 0,
             health: Health::Good,
@@ -117,8 +121,9 @@ impl Writer {
             self.unsynced_bytes = 0;
             self.durable_end = self.next_offset;
         }
+        self.end = self.next_offset;
         shared.publish(|tail| {
-            tail.end = self.next_offset;
+            tail.end = self.end;
             tail.end_at = self.active.at;
         });
         self.prepare_ahead(shared);
@@ -180,6 +185,10 @@ impl Writer {
     /// After a failed write or sync: nothing is added to this segment, and nothing beyond its durable end is read.
     fn close_segment(&mut self, shared: &Shared, action: &'static str, error: io::Error) -> Error {
         self.health = Health::Closed;
+        // The records of a relaxed stream that were written before may still be saved.
+        if self.unsynced_bytes > 0 && action == "write" && self.active.file.sync().is_ok() {
+            self.durable_end = self.end;
+        }
         tracing::error!(
             partition = %shared.partition,
             segment = %self.active.segment.path.display(),
@@ -188,7 +197,7 @@ impl Writer {
             "closed a segment for good after it could not be {}",
             if action == "sync" { "synced" } else { "written" },
         );
-        shared.publish(|tail| tail.end = self.durable_end);
+        self.retreat(shared);
         let next = self.roll(shared, 0);
         match next {
             Ok(()) | Err(NoSegment::Now(Error::Full { .. })) => {}
@@ -215,7 +224,7 @@ impl Writer {
     }
 
     /// Goes on in a new segment with room for so many bytes.
-    pub(crate) fn roll(&mut self, shared: &Shared, bytes: u64) -> Result<(), NoSegmentError> {
+    pub(crate) fn roll(&mut self, shared: &Shared, bytes: u64) -> Result<(), NoSegment> {
         self.seal(shared);
         let options = &shared.options;
         let needed = RECORDS_AT + bytes;
@@ -261,7 +270,11 @@ impl Writer {
                 file_bytes: prepared.bytes,
             },
         );
-        shared.opened(&sealed.segment);
+        if is_untouched {
+            sealed.segment.set_file(None);
+        } else {
+            shared.opened(&sealed.segment);
+        }
         self.health = Health::Good;
         self.unsynced_bytes = 0;
         Ok(())
@@ -273,15 +286,21 @@ impl Writer {
             return;
         }
         match self.active.file.sync() {
-            Ok(()) => self.durable_end = self.next_offset,
+            Ok(()) => self.durable_end = self.end,
             Err(error) => {
                 self.health = Health::Closed;
                 let durable_end = self.durable_end;
                 tracing::error!(partition = %shared.partition, %error, durable_end, "closed a segment for good after it could not be synced");
-                shared.publish(|tail| tail.end = durable_end);
+                self.retreat(shared);
             }
         }
         self.unsynced_bytes = 0;
+    }
+
+    /// Takes from the readers what may be lost; only in a relaxed stream is that anything.
+    fn retreat(&mut self, shared: &Shared) {
+        self.end = self.durable_end;
+        shared.publish(|tail| tail.end = self.end);
     }
 
     /// The prepared file, or a new one.
@@ -321,8 +340,6 @@ impl Writer {
             .ok();
     }
 }
-
-type NoSegmentError = NoSegment;
 
 /// Makes a file of `wanted` bytes, or where the disk has no room for that, of as few as will do.
 fn prepare(
@@ -408,8 +425,10 @@ fn check_reserve(shared: &Shared) -> Result<(), Error> {
 
 /// What is free and what is reserved.
 fn space(shared: &Shared) -> Result<(u64, u64), Error> {
-    let space =
-        shared.files.space(&shared.dir).map_err(|error| io_error("ask for room in", &shared.dir, error))?;
+    let space = shared
+        .files
+        .space(&shared.dir)
+        .map_err(|error| io_error("ask for room in", &shared.dir, error))?;
     let reserve =
         shared.options.disk_reserve_bytes.unwrap_or((space.total_bytes / 20).max(1 << 30));
     Ok((space.available_bytes, reserve))

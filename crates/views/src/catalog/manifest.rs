@@ -167,7 +167,8 @@ impl Manifest {
     pub fn encode(&self) -> Vec<u8> {
         let body = serde_json::to_string(self).expect("a manifest has only text keys and numbers");
         let digest = hex(&Sha256::digest(&body));
-        format!("{{\"format\":{FORMAT},\n\"sha256\":\"{digest}\",\n\"manifest\":{body}\n}}\n").into()
+        format!("{{\"format\":{FORMAT},\n\"sha256\":\"{digest}\",\n\"manifest\":{body}\n}}\n")
+            .into()
     }
 
     /// Reads the bytes of the file at `path`, which is only named in errors.
@@ -208,7 +209,10 @@ impl Manifest {
     pub(super) fn check_whole(&self) -> Result<(), String> {
         for entry in &self.ledger {
             if !entry.counts.closes() || entry.counts.outcomes < entry.records {
-                return Err(format!("the ledger of {} from {} does not close", entry.partition, entry.from));
+                return Err(format!(
+                    "the ledger of {} from {} does not close",
+                    entry.partition, entry.from
+                ));
             }
         }
         let ranges = self.ledger.iter().map(|entry| (&entry.partition, entry.from, entry.to));
@@ -222,9 +226,11 @@ impl Manifest {
                 return Err(format!("a file of {} reaches beyond the cut", table.name()));
             }
         }
-        let total = self.ledger.iter().fold(Counts::default(), |sum, entry| sum.plus(&entry.counts));
+        let total =
+            self.ledger.iter().fold(Counts::default(), |sum, entry| sum.plus(&entry.counts));
         let rows = |table| self.files_of(table).map(|file| file.rows).sum::<u64>();
-        if rows(Table::Events) != total.enriched || rows(Table::BadRows) != total.failed + total.bad {
+        if rows(Table::Events) != total.enriched || rows(Table::BadRows) != total.failed + total.bad
+        {
             return Err(format!(
                 "the files have {} events and {} bad rows, the ledger has {} and {}",
                 rows(Table::Events),
@@ -292,11 +298,16 @@ mod offset_text {
     use model::position::Offset;
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    pub(super) fn serialize<S: Serializer>(offset: &Offset, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        offset: &Offset,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.collect_str(offset)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Offset, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Offset, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }

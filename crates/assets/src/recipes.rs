@@ -1,0 +1,175 @@
+//! Recipes as durable artefacts: `<data>/recipes/<digest>.json`, written once, never changed.
+//!
+//! A recipe is pinned before the first outcome that was made with it, so that any range can be enriched again. The
+//! file holds exactly the bytes of [`Recipe::to_json`]; its name is their SHA-256, so a copy can be checked with
+//! `sha256sum`.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use enrich::iglu::Schemas;
+use enrich::{Recipe, Settings};
+use model::files::{self, Files, Published};
+use sha2::{Digest, Sha256};
+
+use crate::Error;
+use crate::registry::Registry;
+
+/// The recipe of this moment: what the registry has, and these settings.
+pub fn current_recipe(registry: &dyn Registry, settings: Settings) -> Result<Recipe, Error> {
+    Ok(Recipe::new(Schemas::embedded().with_local(registry.schemas()?), settings))
+}
+
+/// Makes a recipe durable under its digest. Pinning it again changes nothing.
+///
+/// # Errors
+/// [`Error::DamagedRecipe`] when the name is taken by other content.
+pub fn pin(files: &dyn Files, data_dir: &Path, recipe: &Recipe) -> Result<(), Error> {
+    let path = path(data_dir, recipe.digest());
+    let published = files::publish(files, &path, recipe.to_json().as_bytes())
+        .map_err(|source| Error::Io { action: "pin the recipe", path: path.clone(), source })?;
+    match published {
+        Published::New => Ok(()),
+        Published::Taken => read(files, &path, recipe.digest()).map(|_| ()),
+    }
+}
+
+/// The recipe that was pinned under a digest.
+///
+/// # Errors
+/// When there is none, when its file is damaged, or when this binary cannot enrich with it.
+pub fn load(files: &dyn Files, data_dir: &Path, digest: &str) -> Result<Recipe, Error> {
+    let path = path(data_dir, digest);
+    let text = read(files, &path, digest)?;
+    let recipe = Recipe::from_json(&text)
+        .map_err(|source| Error::UnusableRecipe { path: path.clone(), source })?;
+    if recipe.digest() == digest {
+        Ok(recipe)
+    } else {
+        let found = recipe.digest().to_owned();
+        Err(Error::DamagedRecipe { digest: digest.to_owned(), found, path })
+    }
+}
+
+fn path(data_dir: &Path, digest: &str) -> PathBuf {
+    data_dir.join("recipes").join(format!("{digest}.json"))
+}
+
+/// The text of a recipe file, which has this digest.
+fn read(files: &dyn Files, path: &Path, digest: &str) -> Result<String, Error> {
+    let unknown = || Error::UnknownRecipe { digest: digest.to_owned(), path: path.to_owned() };
+    // A digest comes from a manifest or a mark; one of another form would name a file elsewhere.
+    if digest.len() != 64 || !digest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(unknown());
+    }
+    let content = match files.read(path) {
+        Ok(content) => content,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(unknown()),
+        Err(source) => {
+            return Err(Error::Io { action: "read the recipe", path: path.to_owned(), source });
+        }
+    };
+    let found: String = Sha256::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect();
+    let damaged = || Error::DamagedRecipe {
+        digest: digest.to_owned(),
+        found: found.clone(),
+        path: path.to_owned(),
+    };
+    if found != digest {
+        return Err(damaged());
+    }
+    String::from_utf8(content).map_err(|_| damaged())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use model::iglu::SchemaKey;
+    use serde_json::{Value, json};
+    use stream::disk::Disk;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Fixed(Vec<(SchemaKey, Value)>);
+
+    impl Registry for Fixed {
+        fn schemas(&self) -> Result<Vec<(SchemaKey, Value)>, Error> {
+            Ok(self.0.clone())
+        }
+    }
+
+    fn recipe(bound: &str) -> Recipe {
+        let key = SchemaKey::parse("iglu:org.example/a/jsonschema/1-0-0").unwrap();
+        // A number that a float cannot hold must come back as it was written.
+        let schema: Value =
+            serde_json::from_str(&format!(r#"{{"maximum": {bound}, "a": 1.0}}"#)).unwrap();
+        current_recipe(&Fixed(vec![(key, schema)]), Settings::default()).unwrap()
+    }
+
+    #[test]
+    fn a_pinned_recipe_comes_back_by_its_digest() {
+        let data = TempDir::new().unwrap();
+        let recipe = recipe("123456789012345678901234567890");
+        pin(&Disk, data.path(), &recipe).unwrap();
+        pin(&Disk, data.path(), &recipe).unwrap();
+        let loaded = load(&Disk, data.path(), recipe.digest()).unwrap();
+        assert_eq!(loaded.to_json(), recipe.to_json());
+        assert_eq!(loaded.digest(), recipe.digest());
+        let files: Vec<_> = fs::read_dir(data.path().join("recipes")).unwrap().collect();
+        assert_eq!(files.len(), 1);
+    }
+
+    #[test]
+    fn another_schema_is_another_recipe() {
+        assert_ne!(recipe("1").digest(), recipe("2").digest());
+        assert_ne!(recipe("1").digest(), recipe("1.0").digest());
+        assert_eq!(recipe("1").digest(), recipe("1").digest());
+    }
+
+    #[test]
+    fn a_recipe_that_was_never_pinned_is_unknown() {
+        let data = TempDir::new().unwrap();
+        for digest in ["0".repeat(64).as_str(), "", "../catalog/1", "x"] {
+            assert!(
+                matches!(load(&Disk, data.path(), digest), Err(Error::UnknownRecipe { .. })),
+                "{digest}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_damaged_recipe_is_never_used() {
+        let data = TempDir::new().unwrap();
+        let recipe = recipe("1");
+        pin(&Disk, data.path(), &recipe).unwrap();
+        let path = data.path().join("recipes").join(format!("{}.json", recipe.digest()));
+        let text = fs::read_to_string(&path).unwrap();
+        for damage in
+            [text.replace("\"maximum\":1", "\"maximum\":2"), String::new(), text.clone() + "\n"]
+        {
+            assert_ne!(damage, text);
+            fs::write(&path, damage).unwrap();
+            let error = load(&Disk, data.path(), recipe.digest()).unwrap_err();
+            assert!(matches!(error, Error::DamagedRecipe { .. }), "{error}");
+            assert!(error.to_string().contains("restore the file from a backup"), "{error}");
+            assert!(matches!(pin(&Disk, data.path(), &recipe), Err(Error::DamagedRecipe { .. })));
+        }
+    }
+
+    #[test]
+    fn a_recipe_of_another_function_is_whole_but_unusable() {
+        let data = TempDir::new().unwrap();
+        let mut text: Value = serde_json::from_str(&recipe("1").to_json()).unwrap();
+        text["function"] = json!("0.0.0-other");
+        let text = text.to_string();
+        let digest: String =
+            Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect();
+        let path = data.path().join("recipes").join(format!("{digest}.json"));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        assert!(matches!(load(&Disk, data.path(), &digest), Err(Error::UnusableRecipe { .. })));
+    }
+}

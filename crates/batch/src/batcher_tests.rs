@@ -1,0 +1,415 @@
+//! The laws of an iteration: the batch view is what one sequential run of the function gives, whatever was killed.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use enrich::iglu::Schemas;
+use enrich::{Outcome, Recipe, Settings};
+use futures::executor::block_on;
+use model::cut::Cut;
+use model::files::Files;
+use model::payload::{CollectorPayload, SCHEMA};
+use model::position::{Offset, Partition, Position, RawRecord};
+use model::time::{Clock, Timestamp};
+use proptest::prelude::*;
+use stream::Stream;
+use stream::memory::Memory;
+use views::catalog::{Catalog, Counts, Manifest, Table};
+use views::rows::Row;
+use views::shred::{BadRowRows, EventRows};
+
+use crate::Error;
+use crate::archiver::{self, Archiver};
+use crate::batcher::{Batcher, Config, Iterated};
+use crate::testing::MemoryDisk;
+
+pub(crate) const DATA: &str = "/d";
+
+#[derive(Debug)]
+pub(crate) struct Fixed(pub(crate) i64);
+
+impl Clock for Fixed {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0)
+    }
+}
+
+/// The raw stream and the data folder: what outlives a process.
+pub(crate) struct World {
+    pub(crate) raw: Memory,
+    pub(crate) disk: MemoryDisk,
+    file_bytes_max: u64,
+    workers: usize,
+}
+
+impl World {
+    pub(crate) fn new(partitions: u32) -> World {
+        let (raw, disk) = (Memory::new("raw", partitions), MemoryDisk::default());
+        World { raw, disk, file_bytes_max: 1500, workers: 1 }
+    }
+
+    pub(crate) fn append(&self, partition: usize, record: Vec<u8>) {
+        let partition = &self.raw.partitions()[partition];
+        block_on(self.raw.append(partition, vec![Bytes::from(record)])).unwrap();
+    }
+
+    pub(crate) fn files(&self) -> Arc<dyn Files> {
+        Arc::new(self.disk.clone())
+    }
+
+    /// Opening may list, to find a manifest that is missing; nothing afterwards may.
+    pub(crate) fn catalog(&self) -> Result<Arc<Catalog>, views::Error> {
+        self.disk.allow_listing(true);
+        let first = || {
+            let recipe = recipe(50);
+            assets::pin(&self.disk, Path::new(DATA), &recipe)?;
+            Ok(Manifest::first(recipe.digest(), &Timestamp(0).to_iso()))
+        };
+        let catalog = Catalog::open(self.files(), Path::new(DATA), first);
+        self.disk.allow_listing(false);
+        catalog.map(Arc::new)
+    }
+
+    fn batcher(&self, catalog: &Arc<Catalog>, now: i64) -> Batcher {
+        let workers = NonZeroUsize::new(self.workers).unwrap();
+        let config = Config { workers, part_rows_max: 3, ..Config::default() };
+        let (files, clock) = (self.files(), Arc::new(Fixed(now)));
+        Batcher::new(catalog.clone(), files, DATA.into(), self.raw.partitions(), clock, config)
+    }
+
+    /// One life of the batch layer: start, archive everything, iterate.
+    fn live(&self, now: i64, proposed: &Recipe) -> Result<Iterated, Error> {
+        let catalog = self.catalog()?;
+        let raw = Arc::new(self.raw.clone());
+        let config = archiver::Config { file_bytes_max: self.file_bytes_max };
+        let cut = &catalog.newest().cut;
+        Archiver::new(raw, self.files(), DATA.into(), cut, config)?.flush()?;
+        self.batcher(&catalog, now).iterate(proposed)
+    }
+
+    fn records(&self) -> Vec<(Partition, Offset, Bytes)> {
+        let mut records = Vec::new();
+        for partition in self.raw.partitions() {
+            let chunk = self.raw.read(partition, Offset::BEGINNING, usize::MAX).unwrap();
+            records
+                .extend(chunk.records.into_iter().map(|r| (partition.clone(), r.offset, r.bytes)));
+        }
+        records
+    }
+
+    /// What one sequential run gives for all records below the cut, each with the recipe of its range.
+    pub(crate) fn expect(
+        &self,
+        cut: &Cut,
+        recipe_of: impl Fn(&Partition, Offset) -> Recipe,
+    ) -> View {
+        let (mut events, mut bad_rows) = (EventRows::new(), BadRowRows::new());
+        let mut counts = Counts::default();
+        for (partition, offset, bytes) in self.records() {
+            if !cut.covers(&partition, offset) {
+                continue;
+            }
+            let raw = RawRecord { partition: &partition, offset, bytes: &bytes };
+            let outcomes = assets::drive(&raw, &recipe_of(&partition, offset)).unwrap();
+            for (index, outcome) in (0..).zip(outcomes) {
+                let position = Position { partition: partition.clone(), offset, index };
+                counts.outcomes += 1;
+                match outcome {
+                    Outcome::Enriched(event) => {
+                        events.push(&position, &event);
+                        counts.enriched += 1;
+                    }
+                    Outcome::Bad(bad_row) => {
+                        let json = bad_row.to_json(&enrich::processor(), Timestamp(0));
+                        bad_rows.push(&position, &json);
+                        counts.bad += 1;
+                    }
+                    Outcome::Failed { .. } | Outcome::Dropped { .. } => {
+                        unreachable!("not made yet")
+                    }
+                }
+            }
+        }
+        let events = views::rows::read(&[events.finish()]).unwrap();
+        let bad_rows = views::rows::read(&[bad_rows.finish()]).unwrap();
+        View::of(events, bad_rows, counts)
+    }
+
+    /// What the manifest's files and ledger say.
+    pub(crate) fn view(&self, manifest: &Manifest) -> View {
+        let rows = |table| {
+            let mut rows = Vec::new();
+            for file in manifest.files_of(table) {
+                let batches = views::tables::read(&self.disk, Path::new(DATA), file).unwrap();
+                rows.extend(views::rows::read(&batches).unwrap());
+            }
+            rows
+        };
+        let counts = manifest.ledger.iter().fold(Counts::default(), |sum, e| sum.plus(&e.counts));
+        assert!(counts.closes());
+        let records: u64 = manifest.ledger.iter().map(|entry| entry.records).sum();
+        let below = |(p, o, _): &&(Partition, Offset, Bytes)| manifest.cut.covers(p, *o);
+        assert_eq!(records, self.records().iter().filter(below).count() as u64);
+        View::of(rows(Table::Events), rows(Table::BadRows), counts)
+    }
+}
+
+/// The batch view without its stamps, by position.
+#[derive(Debug, PartialEq)]
+pub(crate) struct View {
+    events: Vec<Row>,
+    bad_rows: Vec<Row>,
+    counts: Counts,
+}
+
+impl View {
+    fn of(events: Vec<Row>, bad_rows: Vec<Row>, counts: Counts) -> View {
+        let mut events: Vec<Row> = events.into_iter().map(Row::without_stamps).collect();
+        let mut bad_rows: Vec<Row> = bad_rows.into_iter().map(Row::without_failure_time).collect();
+        events.sort();
+        bad_rows.sort();
+        View { events, bad_rows, counts }
+    }
+}
+
+/// Small limits make other outcomes: everything becomes a size violation.
+pub(crate) fn recipe(depth: u32) -> Recipe {
+    let settings = Settings { json_depth_max: depth, ..Settings::default() };
+    Recipe::new(Schemas::embedded(), settings)
+}
+
+fn tiny() -> Recipe {
+    let settings = Settings { record_bytes_max: 100, ..Settings::default() };
+    Recipe::new(Schemas::embedded(), settings)
+}
+
+fn request(path: &str, querystring: &str) -> Vec<u8> {
+    let payload = CollectorPayload {
+        ip_address: "192.0.2.1".to_owned(),
+        timestamp: 1_700_000_000_000,
+        encoding: "UTF-8".to_owned(),
+        collector: "snowmelt-0.1.0-log".to_owned(),
+        user_agent: Some("test".to_owned()),
+        path: Some(path.to_owned()),
+        querystring: Some(querystring.to_owned()),
+        schema: SCHEMA.to_owned(),
+        ..CollectorPayload::default()
+    };
+    payload.encode()
+}
+
+/// A page view, sometimes without an event id; a request of no known adapter; bytes that are no payload.
+pub(crate) fn record(kind: u32, n: u32) -> Vec<u8> {
+    match kind {
+        0 => request("/i", &format!("e=pv&p=web&tv=js-1&url=http%3A%2F%2Fa.example%2F{n}")),
+        1 => request(
+            "/i",
+            &format!("e=pv&p=web&tv=js-1&eid=00000000-0000-4000-8000-{n:012}&aid=shop"),
+        ),
+        2 => request("/org.example/v1", "a=b"),
+        _ => vec![u8::try_from(n % 250).unwrap() + 1; 20],
+    }
+}
+
+pub(crate) fn filled(partitions: u32, count: u32) -> World {
+    let world = World::new(partitions);
+    for n in 0..count {
+        world.append((n % partitions) as usize, record(n % 4, n));
+    }
+    world
+}
+
+#[test]
+fn the_batch_view_is_what_a_sequential_run_gives() {
+    let world = filled(2, 40);
+    let iterated = world.live(1000, &recipe(50)).unwrap();
+    assert!(iterated.published);
+    assert_eq!((iterated.iteration, iterated.records), (1, 40));
+    let view = world.view(&iterated.manifest);
+    assert!(view.counts.enriched >= 20 && view.counts.bad >= 20, "{:?}", view.counts);
+    assert_eq!(view, world.expect(&iterated.manifest.cut, |_, _| recipe(50)));
+    for partition in world.raw.partitions() {
+        assert_eq!(iterated.manifest.cut.of(partition), world.raw.end(partition).unwrap());
+    }
+}
+
+#[test]
+fn rows_carry_the_time_of_the_iteration() {
+    let world = filled(1, 8);
+    let iterated = world.live(1_700_000_123_456, &recipe(50)).unwrap();
+    let place = views::schema::events().index_of("etl_tstamp").unwrap();
+    let mut stamps = Vec::new();
+    for file in iterated.manifest.files_of(Table::Events) {
+        let batches = views::tables::read(&world.disk, Path::new(DATA), file).unwrap();
+        let rows = views::rows::read(&batches).unwrap();
+        stamps.extend(rows.into_iter().map(|row| row.cells[place].clone().unwrap()));
+    }
+    assert!(!stamps.is_empty());
+    assert!(stamps.iter().all(|stamp| stamp.contains("22:15:23.456")), "{stamps:?}");
+}
+
+#[test]
+fn many_workers_give_the_same_manifest_as_one() {
+    let manifest = |workers| {
+        let world = World { workers, ..filled(3, 90) };
+        let manifest = world.live(1000, &recipe(50)).unwrap().manifest;
+        assert!(manifest.ledger.len() > 6);
+        manifest
+    };
+    assert_eq!(manifest(1), manifest(4));
+}
+
+#[test]
+fn without_new_data_nothing_is_published() {
+    let world = filled(1, 5);
+    assert!(world.live(1, &recipe(50)).unwrap().published);
+    let before = world.disk.names();
+    let again = world.live(2, &recipe(50)).unwrap();
+    assert!(!again.published);
+    assert_eq!(again.iteration, 1);
+    assert_eq!(world.disk.names(), before);
+    assert!(!World::new(1).live(1, &recipe(50)).unwrap().published);
+}
+
+#[test]
+fn a_recipe_is_in_force_from_the_cut_that_named_it() {
+    let world = filled(2, 10);
+    // Below the first cut: the recipe in force at the beginning, not the one proposed.
+    let first = world.live(1, &tiny()).unwrap().manifest;
+    assert_eq!(first.recipe, recipe(50).digest());
+    assert_eq!(first.next_recipe, tiny().digest());
+    for n in 10..20 {
+        world.append((n % 2) as usize, record(n % 4, n));
+    }
+    let second = world.live(2, &recipe(49)).unwrap().manifest;
+    assert_eq!(
+        (second.recipe.as_str(), second.next_recipe.as_str()),
+        (tiny().digest(), recipe(49).digest())
+    );
+    let of_range = |partition: &Partition, offset| {
+        if first.cut.covers(partition, offset) { recipe(50) } else { tiny() }
+    };
+    assert_eq!(world.view(&second), world.expect(&second.cut, of_range));
+    // Size violations only: the second recipe really was another.
+    assert!(second.ledger.iter().filter(|e| e.iteration == 2).all(|e| e.counts.enriched == 0));
+}
+
+#[test]
+fn a_new_recipe_without_new_data_is_a_commit_with_the_same_cut() {
+    let world = filled(1, 5);
+    let first = world.live(1, &recipe(50)).unwrap().manifest;
+    let second = world.live(2, &recipe(40)).unwrap();
+    assert!(second.published);
+    assert_eq!((second.iteration, &second.manifest.cut), (2, &first.cut));
+    assert_eq!(second.manifest.files, first.files);
+    assert_eq!(second.manifest.next_recipe, recipe(40).digest());
+}
+
+#[test]
+fn a_damaged_or_missing_master_file_stops_the_iteration_and_is_named() {
+    let world = filled(1, 20);
+    let catalog = world.catalog().unwrap();
+    let raw = Arc::new(world.raw.clone());
+    let config = archiver::Config { file_bytes_max: 1000 };
+    Archiver::new(raw, world.files(), DATA.into(), &Cut::default(), config)
+        .unwrap()
+        .flush()
+        .unwrap();
+    let is_master = |path: &&PathBuf| path.starts_with("/d/master");
+    let path = world.disk.names().iter().find(is_master).unwrap().clone();
+    world.disk.change(&path, |content| content[40] ^= 1);
+    let error = world.batcher(&catalog, 1).iterate(&recipe(50)).unwrap_err();
+    assert!(matches!(&error, Error::Damaged { path: named, .. } if *named == path), "{error}");
+    assert_eq!(catalog.refresh().unwrap().iteration, 0);
+    world.disk.change(&path, |content| content[40] ^= 1);
+    assert!(world.batcher(&catalog, 1).iterate(&recipe(50)).unwrap().published);
+}
+
+#[test]
+fn who_loses_the_race_for_a_number_plans_again() {
+    let world = filled(1, 4);
+    let (ours, theirs) = (world.catalog().unwrap(), world.catalog().unwrap());
+    let mut batcher = world.batcher(&ours, 5);
+    let other = theirs.newest();
+    let first = world.live(4, &recipe(40)).unwrap().manifest;
+    assert_eq!(other.iteration, 0);
+    world.append(0, record(1, 99));
+    let raw = Arc::new(world.raw.clone());
+    let config = archiver::Config { file_bytes_max: 1000 };
+    Archiver::new(raw, world.files(), DATA.into(), &first.cut, config).unwrap().flush().unwrap();
+    let iterated = batcher.iterate(&recipe(40)).unwrap();
+    assert_eq!((iterated.iteration, iterated.records), (2, 1));
+}
+
+#[test]
+fn killed_at_any_operation_the_next_life_gives_the_same_view_once() {
+    let mut deaths = 0;
+    for operation in 0.. {
+        let world = filled(2, 12);
+        world.live(1, &recipe(50)).unwrap();
+        for n in 12..24 {
+            world.append((n % 2) as usize, record(n % 4, n));
+        }
+        world.disk.die_after(operation);
+        let first = world.live(2, &recipe(40));
+        let died = world.disk.restart();
+        let manifest = world.live(3, &recipe(40)).unwrap().manifest;
+        assert_eq!(manifest.iteration, 2, "operation {operation}");
+        assert_eq!(world.view(&manifest), world.expect(&manifest.cut, |_, _| recipe(50)));
+        for partition in world.raw.partitions() {
+            assert_eq!(manifest.cut.of(partition), world.raw.end(partition).unwrap());
+        }
+        if !died {
+            assert!(first.unwrap().published);
+            break;
+        }
+        deaths += 1;
+    }
+    assert!(deaths > 30, "{deaths}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #[test]
+    fn any_log_with_any_deaths_and_recipes_gives_the_sequential_view(
+        lives in proptest::collection::vec(
+            (proptest::collection::vec((0usize..2, 0u32..4), 0..12), proptest::option::of(0u64..150), 40u32..43),
+            1..5,
+        ),
+        file_bytes_max in 200u64..3000,
+        workers in 1usize..4,
+    ) {
+        let world = World { file_bytes_max, workers, ..World::new(2) };
+        let mut n = 0;
+        for (now, (appended, death, depth)) in (1..).zip(&lives) {
+            for (partition, kind) in appended {
+                world.append(*partition, record(*kind, n));
+                n += 1;
+            }
+            if let Some(death) = death {
+                world.disk.die_after(*death);
+            }
+            let proposed = if *depth == 42 { tiny() } else { recipe(*depth) };
+            let result = world.live(now, &proposed);
+            if !world.disk.restart() {
+                result.unwrap();
+            }
+        }
+        world.live(100, &recipe(50)).unwrap();
+        let catalog = world.catalog().unwrap();
+        let history = catalog.history().unwrap();
+        let known = [tiny(), recipe(40), recipe(41), recipe(50)];
+        let of_range = |partition: &Partition, offset| {
+            let covering = history.iter().find(|m| m.cut.covers(partition, offset)).unwrap();
+            known.iter().find(|recipe| recipe.digest() == covering.recipe).unwrap().clone()
+        };
+        for pair in history.windows(2) {
+            prop_assert!(pair[1].cut.is_at_or_beyond(&pair[0].cut));
+            prop_assert_eq!(&pair[1].recipe, &pair[0].next_recipe);
+        }
+        let newest = catalog.newest();
+        prop_assert_eq!(world.view(&newest), world.expect(&newest.cut, of_range));
+    }
+}

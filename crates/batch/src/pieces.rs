@@ -1,0 +1,251 @@
+//! One piece of an iteration's work: a file of the master dataset becomes table files and an entry of the ledger.
+//!
+//! The batcher's workers call it. Rows go to the disk in parts of bounded size. Every count in the ledger is taken
+//! twice, from different data: records by the archiver and by the reader, outcomes by the function and by the rows that
+//! were read back.
+
+use std::path::Path;
+
+use arrow::array::RecordBatch;
+use enrich::{Outcome, Recipe};
+use model::bad_row::Processor;
+use model::files::Files;
+use model::position::{Offset, Position, Range, RawRecord};
+use model::time::Timestamp;
+use stream::Record;
+use views::catalog::{Counts, LedgerEntry, Table, TableFile};
+use views::shred::{BadRowRows, EventRows};
+use views::tables;
+
+use crate::Error;
+use crate::batcher::Progress;
+use crate::master::{self, Footer, Reader};
+
+/// Rows, or bytes of bad rows, after which the builders hand their columns over: keeps a column far below 2 GiB.
+const BATCH_ROWS: usize = 8192;
+const BATCH_BAD_ROW_BYTES: usize = 32 << 20;
+
+/// What all pieces of one iteration have in common.
+pub(crate) struct Job<'a> {
+    pub(crate) files: &'a dyn Files,
+    pub(crate) data_dir: &'a Path,
+    pub(crate) iteration: u64,
+    /// The recipe in force since the published cut.
+    pub(crate) recipe: &'a Recipe,
+    pub(crate) processor: &'a Processor,
+    /// `etl_tstamp` and failure time of every row: the moment at which the iteration was planned.
+    pub(crate) now: Timestamp,
+    pub(crate) progress: &'a Progress,
+    /// Bounds of one table file; it ends with the record that reaches one of them.
+    pub(crate) part_rows_max: usize,
+    pub(crate) part_bytes_max: usize,
+}
+
+/// What a piece leaves for the manifest.
+pub(crate) struct Piece {
+    pub(crate) files: Vec<TableFile>,
+    pub(crate) entry: LedgerEntry,
+}
+
+impl Job<'_> {
+    /// Reads, checks, enriches and writes one file of the master dataset.
+    pub(crate) fn run(&self, footer: &Footer) -> Result<Piece, Error> {
+        let Range { partition, from, to } = &footer.range;
+        let path = master::path(self.data_dir, partition, *from);
+        let mut reader =
+            Reader::open(self.files, self.data_dir, partition, *from)?.ok_or_else(|| {
+                let (partition, path) = (partition.clone(), path.clone());
+                Error::Hole { partition, from: *from, to: *to, path }
+            })?;
+        if reader.footer() != footer {
+            return Err(Error::damaged(&path, "it is not the file that was planned with"));
+        }
+        let mut part = Part::new(self, footer);
+        while let Some(records) = reader.read_frame()? {
+            self.progress.check_stop()?;
+            for record in &records {
+                part.add(record)?;
+            }
+            self.progress.add_records(records.len() as u64);
+        }
+        part.finish()
+    }
+}
+
+/// The rows of one piece on their way to the disk.
+struct Part<'a> {
+    job: &'a Job<'a>,
+    footer: &'a Footer,
+    /// Where the table files being built begin.
+    from: Offset,
+    events: EventRows,
+    bad_rows: BadRowRows,
+    bad_row_bytes: usize,
+    event_batches: Vec<RecordBatch>,
+    bad_row_batches: Vec<RecordBatch>,
+    held: Held,
+    records: u64,
+    counts: Counts,
+    files: Vec<TableFile>,
+    rows_back: RowsBack,
+}
+
+/// What the finished batches hold.
+#[derive(Default)]
+struct Held {
+    rows: usize,
+    bytes: usize,
+}
+
+/// Rows that were found in the written files.
+#[derive(Default)]
+struct RowsBack {
+    events: u64,
+    bad_rows: u64,
+}
+
+impl<'a> Part<'a> {
+    fn new(job: &'a Job<'a>, footer: &'a Footer) -> Part<'a> {
+        Part {
+            job,
+            footer,
+            from: footer.range.from,
+            events: EventRows::new(),
+            bad_rows: BadRowRows::new(),
+            bad_row_bytes: 0,
+            event_batches: Vec::new(),
+            bad_row_batches: Vec::new(),
+            held: Held::default(),
+            records: 0,
+            counts: Counts::default(),
+            files: Vec::new(),
+            rows_back: RowsBack::default(),
+        }
+    }
+
+    fn add(&mut self, record: &Record) -> Result<(), Error> {
+        if self.is_full() {
+            self.write(record.offset)?;
+        }
+        let partition = &self.footer.range.partition;
+        let raw = RawRecord { partition, offset: record.offset, bytes: &record.bytes };
+        let outcomes = assets::drive(&raw, self.job.recipe)?;
+        self.records += 1;
+        self.counts.outcomes += outcomes.len() as u64;
+        for (index, outcome) in (0u32..).zip(outcomes) {
+            let position = Position { partition: partition.clone(), offset: record.offset, index };
+            self.push(&position, outcome);
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, position: &Position, outcome: Outcome) {
+        match outcome {
+            Outcome::Enriched(mut event) => {
+                event.etl_tstamp = Some(self.job.now);
+                self.events.push(position, &event);
+                self.counts.enriched += 1;
+            }
+            Outcome::Failed { bad_row, event: _ } => {
+                self.push_bad_row(position, &bad_row.to_json(self.job.processor, self.job.now));
+                self.counts.failed += 1;
+            }
+            Outcome::Bad(bad_row) => {
+                self.push_bad_row(position, &bad_row.to_json(self.job.processor, self.job.now));
+                self.counts.bad += 1;
+            }
+            Outcome::Dropped { rule: _ } => self.counts.dropped += 1,
+        }
+        let batch_is_full = self.events.len() >= BATCH_ROWS
+            || self.bad_rows.len() >= BATCH_ROWS
+            || self.bad_row_bytes >= BATCH_BAD_ROW_BYTES;
+        if batch_is_full {
+            self.finish_batches();
+        }
+    }
+
+    fn push_bad_row(&mut self, position: &Position, json: &str) {
+        self.bad_row_bytes += json.len();
+        self.bad_rows.push(position, json);
+    }
+
+    fn finish_batches(&mut self) {
+        let event_rows = (!self.events.is_empty()).then(|| self.events.finish());
+        let bad_rows = (!self.bad_rows.is_empty()).then(|| self.bad_rows.finish());
+        self.bad_row_bytes = 0;
+        for batch in event_rows.iter().chain(&bad_rows) {
+            self.held.rows += batch.num_rows();
+            self.held.bytes += batch.get_array_memory_size();
+        }
+        self.event_batches.extend(event_rows);
+        self.bad_row_batches.extend(bad_rows);
+    }
+
+    fn is_full(&self) -> bool {
+        let open = self.events.len() + self.bad_rows.len();
+        self.held.rows + open >= self.job.part_rows_max
+            || self.held.bytes >= self.job.part_bytes_max
+    }
+
+    /// Writes what was added as the table files of [`from`, `to`).
+    fn write(&mut self, to: Offset) -> Result<(), Error> {
+        self.finish_batches();
+        let range = Range { partition: self.footer.range.partition.clone(), from: self.from, to };
+        let events = std::mem::take(&mut self.event_batches);
+        self.rows_back.events += self.write_table(Table::Events, &range, events)?;
+        let bad_rows = std::mem::take(&mut self.bad_row_batches);
+        self.rows_back.bad_rows += self.write_table(Table::BadRows, &range, bad_rows)?;
+        self.held = Held::default();
+        self.from = to;
+        Ok(())
+    }
+
+    /// Writes one table's file, unless it has no rows, and counts the rows that can be read from it.
+    fn write_table(
+        &mut self,
+        table: Table,
+        range: &Range,
+        batches: Vec<RecordBatch>,
+    ) -> Result<u64, Error> {
+        if batches.is_empty() {
+            return Ok(0);
+        }
+        let Job { files, data_dir, iteration, recipe, .. } = self.job;
+        let file =
+            tables::write(*files, data_dir, table, range, *iteration, recipe.digest(), &batches)?;
+        drop(batches);
+        let back = tables::read(*files, data_dir, &file)?;
+        self.files.push(file);
+        Ok(back.iter().map(|batch| batch.num_rows() as u64).sum())
+    }
+
+    fn finish(mut self) -> Result<Piece, Error> {
+        let Range { partition, from, to } = self.footer.range.clone();
+        self.write(to)?;
+        let (counts, rows) = (self.counts, &self.rows_back);
+        let differs = if self.records != self.footer.records {
+            Some(format!("{} records archived, {} read", self.footer.records, self.records))
+        } else if !counts.closes() || counts.outcomes < self.records {
+            Some(format!("{} records, {counts:?}", self.records))
+        } else if rows.events != counts.enriched || rows.bad_rows != counts.failed + counts.bad {
+            let (events, bad_rows) = (rows.events, rows.bad_rows);
+            Some(format!("{counts:?}, but {events} events and {bad_rows} bad rows were written"))
+        } else {
+            None
+        };
+        if let Some(what) = differs {
+            return Err(Error::LedgerOpen { partition, from, to, what });
+        }
+        let entry = LedgerEntry {
+            partition,
+            from,
+            to,
+            records: self.footer.records,
+            counts,
+            iteration: self.job.iteration,
+            recipe: self.job.recipe.digest().to_owned(),
+            master: self.footer.name(),
+        };
+        Ok(Piece { files: self.files, entry })
+    }
+}

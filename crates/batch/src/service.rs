@@ -1,0 +1,401 @@
+//! The batch layer as a running role: one thread that archives all the time and iterates at times.
+//!
+//! The binary spawns it and hands its [`Handle`] to whoever wants an iteration now or a status. A failing disk or a
+//! failing schema folder never ends the thread: it tries again, later and later, and says so in the status. What the
+//! iteration does is in [`crate::batcher`]; here is only when.
+
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use enrich::Recipe;
+use model::cut::Cut;
+use model::files::Files;
+use model::time::Clock;
+use stream::Stream;
+use views::catalog::{Catalog, Manifest};
+
+use crate::archiver::{Archiver, Step};
+use crate::batcher::{Batcher, Done, Iterated, Progress};
+use crate::error::sentence;
+use crate::{Config, Error, trim};
+
+/// How often the archiver looks for new records while nothing else happens.
+const ARCHIVE_EVERY: Duration = Duration::from_secs(1);
+/// The wait after the first failure; it doubles with each further one, up to [`RETRY_MAX`].
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(60);
+
+/// Why there is no recipe to propose; any error of the binary's own.
+pub type ProposalError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What the service works on, and whom it asks and tells.
+pub struct Ports {
+    pub raw: Arc<dyn Stream>,
+    pub files: Arc<dyn Files>,
+    pub data_dir: PathBuf,
+    pub catalog: Arc<Catalog>,
+    pub clock: Arc<dyn Clock>,
+    /// The recipe as the configuration and the schema folders have it now; asked before each iteration. After an error
+    /// the recipe in force stays.
+    pub propose: Box<dyn Fn() -> Result<Recipe, ProposalError> + Send>,
+    /// Told each new manifest once, in order of iterations (those of other processes included), on this thread.
+    pub after_commit: Box<dyn Fn(&Arc<Manifest>) + Send>,
+    /// The oldest cut that a reader has pinned: the raw stream is never trimmed above it.
+    pub oldest_pinned: Box<dyn Fn() -> Cut + Send>,
+}
+
+/// What the service says about itself.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct Status {
+    /// The newest iteration that the service has seen.
+    pub iteration: u64,
+    /// The ends of the master dataset.
+    pub archived: Cut,
+    /// Iterations that this service published, and the records they put below the cut.
+    pub published: u64,
+    pub records: u64,
+    /// The iteration that is running now.
+    pub running: Option<Done>,
+    /// Why the last attempt to archive or to iterate failed; it is tried again.
+    pub error: Option<String>,
+    /// Why the raw stream could not be trimmed; only space is lost.
+    pub trim_error: Option<String>,
+    /// Why the recipe in force stays although another was asked for.
+    pub recipe_error: Option<String>,
+    /// Failures in a row.
+    pub failures: u32,
+    /// Why there is no thread any more.
+    pub stopped: Option<String>,
+}
+
+enum Request {
+    Iterate(Sender<Result<Iterated, Error>>),
+    Stop,
+}
+
+/// The way to a running service. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    requests: Sender<Request>,
+    status: Arc<Mutex<Status>>,
+    progress: Arc<Progress>,
+}
+
+impl Handle {
+    /// Archives and iterates now, and returns after publication. All records that were readable when this was called
+    /// are below the cut then. Blocks: call it outside of an async runtime's workers.
+    ///
+    /// # Errors
+    /// Those of the iteration, which the service will try again by itself; [`Error::Stopped`] after a shutdown.
+    pub fn run_now(&self) -> Result<Iterated, Error> {
+        let (answer, answered) = mpsc::channel();
+        let stopped = || {
+            let why = lock(&self.status).stopped.clone();
+            Error::Stopped { why: why.unwrap_or_else(|| "shut down".to_owned()) }
+        };
+        self.requests.send(Request::Iterate(answer)).map_err(|_| stopped())?;
+        answered.recv().map_err(|_| stopped())?
+    }
+
+    pub fn status(&self) -> Status {
+        let mut status = lock(&self.status).clone();
+        if status.running.is_some() {
+            status.running = Some(self.progress.done());
+        }
+        status
+    }
+}
+
+/// A running service. Dropping it leaves the thread running; use [`Service::shutdown`].
+#[derive(Debug)]
+pub struct Service {
+    handle: Handle,
+    thread: JoinHandle<()>,
+}
+
+impl Service {
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Stops at the next step and joins the thread. A running iteration is given up; its records stay in the raw stream
+    /// and the master dataset.
+    pub fn shutdown(self) {
+        self.handle.progress.stop();
+        // An error means that the thread has ended already.
+        let _ = self.handle.requests.send(Request::Stop);
+        // A panic of the thread was caught, logged and put into the status.
+        let _ = self.thread.join();
+    }
+}
+
+/// Opens the archiver at the published cut and starts the thread.
+///
+/// # Errors
+/// When the chain of the master dataset cannot be followed, or no thread can be made.
+pub fn spawn(ports: Ports, config: Config) -> Result<Service, Error> {
+    let (requests, inbox) = mpsc::channel();
+    let status = Arc::new(Mutex::new(Status::default()));
+    let mut worker = Worker::open(ports, &config, inbox, status.clone())?;
+    let handle = Handle { requests, status: status.clone(), progress: worker.batcher.progress() };
+    let run = move || {
+        let result = std::panic::catch_unwind(AssertUnwindSafe(|| worker.run()));
+        let why = match result {
+            Ok(()) => "shut down".to_owned(),
+            Err(panic) => {
+                let why = format!("panic: {}", text_of(panic.as_ref()));
+                tracing::error!(why, "the batch layer has stopped");
+                why
+            }
+        };
+        let mut status = lock(&status);
+        status.running = None;
+        status.stopped = Some(why);
+        // Requests that wait are answered by the end of their channel, after the status says why.
+        drop(status);
+        drop(worker);
+    };
+    let thread = std::thread::Builder::new()
+        .name("batch".to_owned())
+        .spawn(run)
+        .map_err(Error::io("start the thread of", std::path::Path::new("batch")))?;
+    Ok(Service { handle, thread })
+}
+
+struct Worker {
+    ports: Ports,
+    config: Config,
+    inbox: Receiver<Request>,
+    status: Arc<Mutex<Status>>,
+    archiver: Archiver,
+    batcher: Batcher,
+    /// The last recipe that could be read.
+    proposed: Option<Recipe>,
+    /// The last iteration that `after_commit` was told.
+    told: u64,
+    failures: u32,
+    /// Who waits for the next iteration. Kept here so that a panic is in the status before they hear of it.
+    waiting: Vec<Sender<Result<Iterated, Error>>>,
+}
+
+/// What the thread was asked for.
+enum Wake {
+    Nothing,
+    Iterate,
+    Stop,
+}
+
+impl Worker {
+    fn open(
+        ports: Ports,
+        config: &Config,
+        inbox: Receiver<Request>,
+        status: Arc<Mutex<Status>>,
+    ) -> Result<Worker, Error> {
+        let manifest = ports.catalog.newest();
+        let archiver = Archiver::new(
+            ports.raw.clone(),
+            ports.files.clone(),
+            ports.data_dir.clone(),
+            &manifest.cut,
+            config.archiver(),
+        )?;
+        let batcher = Batcher::new(
+            ports.catalog.clone(),
+            ports.files.clone(),
+            ports.data_dir.clone(),
+            ports.raw.partitions(),
+            ports.clock.clone(),
+            config.batcher(),
+        );
+        {
+            let mut status = lock(&status);
+            status.iteration = manifest.iteration;
+            status.archived = archiver.end();
+        }
+        let (told, config) = (manifest.iteration, config.clone());
+        Ok(Worker {
+            ports,
+            config,
+            inbox,
+            status,
+            archiver,
+            batcher,
+            proposed: None,
+            told,
+            failures: 0,
+            waiting: Vec::new(),
+        })
+    }
+
+    fn run(&mut self) {
+        let mut next_archive = Instant::now();
+        let mut next_iteration = Instant::now() + self.config.interval;
+        loop {
+            let asked = match self.wait(next_archive.min(next_iteration)) {
+                Wake::Stop => return,
+                Wake::Iterate => true,
+                Wake::Nothing => false,
+            };
+            if asked || Instant::now() >= next_iteration {
+                let result = self.iterate();
+                for answer in self.waiting.drain(..) {
+                    // Who asked may have gone. Without anyone, the error is in the log and in the status.
+                    let _ = answer.send(result.clone());
+                }
+                next_iteration = Instant::now() + self.pause(self.config.interval);
+                next_archive = Instant::now() + self.pause(ARCHIVE_EVERY);
+            } else if Instant::now() >= next_archive {
+                let more = self.archive();
+                let pause = if more { Duration::ZERO } else { self.pause(ARCHIVE_EVERY) };
+                next_archive = Instant::now() + pause;
+            }
+        }
+    }
+
+    /// Sleeps until `until` or the first request; then takes all requests that are there. An iteration that begins
+    /// afterwards covers what each of them wants covered.
+    fn wait(&mut self, until: Instant) -> Wake {
+        let pause = until.saturating_duration_since(Instant::now());
+        let mut request = match self.inbox.recv_timeout(pause) {
+            Ok(request) => Some(request),
+            Err(RecvTimeoutError::Timeout) => None,
+            // Nobody can ask or stop us any more.
+            Err(RecvTimeoutError::Disconnected) => return Wake::Stop,
+        };
+        while let Some(taken) = request {
+            match taken {
+                Request::Stop => return Wake::Stop,
+                Request::Iterate(answer) => self.waiting.push(answer),
+            }
+            request = self.inbox.try_recv().ok();
+        }
+        if self.waiting.is_empty() { Wake::Nothing } else { Wake::Iterate }
+    }
+
+    /// How long to wait: `usual`, or while something fails, a short time that grows.
+    fn pause(&self, usual: Duration) -> Duration {
+        if self.failures == 0 {
+            return usual;
+        }
+        (RETRY_FIRST * 2u32.pow((self.failures - 1).min(6))).min(RETRY_MAX)
+    }
+
+    /// One step of the archiver; whether there may be more to do at once.
+    fn archive(&mut self) -> bool {
+        let step = self.archiver.step();
+        let end = self.archiver.end();
+        lock(&self.status).archived = end;
+        match step {
+            Ok(Step::Archived(_)) => true,
+            Ok(Step::Idle) => false,
+            Err(error) => {
+                // Ends with the next iteration that succeeds: it archives as well.
+                self.failed("archive", &error);
+                false
+            }
+        }
+    }
+
+    /// One iteration with all that belongs to it.
+    fn iterate(&mut self) -> Result<Iterated, Error> {
+        lock(&self.status).running = Some(Done::default());
+        let result = self.archive_and_iterate();
+        lock(&self.status).running = None;
+        match &result {
+            Ok(iterated) => self.succeeded(iterated),
+            Err(Error::Stopped { .. }) => {}
+            Err(error) => self.failed("iterate", error),
+        }
+        result
+    }
+
+    fn archive_and_iterate(&mut self) -> Result<Iterated, Error> {
+        let archived = self.archiver.flush();
+        lock(&self.status).archived = self.archiver.end();
+        archived?;
+        self.propose()?;
+        let proposed = self.proposed.as_ref().expect("a recipe was proposed just now");
+        self.batcher.iterate(proposed)
+    }
+
+    /// Asks for the recipe. If it cannot be told, the last one stays; at first, the one that is in force.
+    fn propose(&mut self) -> Result<(), Error> {
+        let recipe_error = match (self.ports.propose)() {
+            Ok(recipe) => {
+                self.proposed = Some(recipe);
+                None
+            }
+            Err(error) => Some(sentence(error.as_ref())),
+        };
+        {
+            let mut status = lock(&self.status);
+            if recipe_error.is_some() && status.recipe_error != recipe_error {
+                tracing::warn!(error = recipe_error, "the recipe in force stays");
+            }
+            status.recipe_error = recipe_error;
+        }
+        if self.proposed.is_none() {
+            let digest = self.ports.catalog.newest().next_recipe.clone();
+            let files = self.ports.files.as_ref();
+            self.proposed = Some(assets::load(files, &self.ports.data_dir, &digest)?);
+        }
+        Ok(())
+    }
+
+    fn succeeded(&mut self, iterated: &Iterated) {
+        if self.failures > 0 {
+            tracing::info!(failures = self.failures, "the batch layer works again");
+        }
+        self.failures = 0;
+        {
+            let mut status = lock(&self.status);
+            status.error = None;
+            status.failures = 0;
+            status.iteration = iterated.iteration;
+            status.published += u64::from(iterated.published);
+            status.records += iterated.records;
+        }
+        // Also a commit whose write seemed to fail, or that another process made.
+        if iterated.iteration > self.told {
+            self.told = iterated.iteration;
+            (self.ports.after_commit)(&iterated.manifest);
+        }
+        self.trim(&iterated.manifest);
+    }
+
+    /// Space that cannot be given back now is given back after the next iteration.
+    fn trim(&self, manifest: &Manifest) {
+        let oldest_pinned = (self.ports.oldest_pinned)();
+        let result = trim::trim(self.ports.raw.as_ref(), manifest, &oldest_pinned);
+        let error = result.err().map(|error| sentence(&error));
+        if let Some(error) = &error {
+            tracing::warn!(error, "could not trim the raw stream");
+        }
+        lock(&self.status).trim_error = error;
+    }
+
+    fn failed(&mut self, action: &str, error: &Error) {
+        self.failures = self.failures.saturating_add(1);
+        let error = sentence(error);
+        let retry = self.pause(ARCHIVE_EVERY);
+        tracing::error!(action, error, failures = self.failures, ?retry, "the batch layer failed");
+        let mut status = lock(&self.status);
+        status.error = Some(format!("{action}: {error}"));
+        status.failures = self.failures;
+    }
+}
+
+/// The status is plain data: a panic in between leaves it readable.
+fn lock(status: &Mutex<Status>) -> MutexGuard<'_, Status> {
+    status.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn text_of(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}

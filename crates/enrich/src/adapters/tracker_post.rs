@@ -1,0 +1,93 @@
+//! The second tracker protocol: an envelope of events in the body, or one event in the query string.
+//! Snowplow: `enrich-core.md` 1.8.
+//!
+//! One malformed event makes the whole request a bad row. Parameters of the query string win over every event's own.
+
+use std::sync::Arc;
+
+use model::bad_row::FailureMessage;
+use serde_json::Value;
+
+use super::{Adapted, input_data, not_json};
+use crate::json;
+use crate::querystring::Pair;
+use crate::request::{Parameters, Request};
+use crate::self_describing::{Checker, check_criterion, self_describing};
+
+const CONTENT_TYPES: [&str; 3] =
+    ["application/json", "application/json; charset=utf-8", "application/json; charset=UTF-8"];
+const CRITERION: &str = "iglu:com.snowplowanalytics.snowplow/payload_data/jsonschema/1-0-*";
+
+pub(super) fn adapt(request: &Request, checker: Checker<'_>) -> Adapted {
+    let has_query = !request.querystring.is_empty();
+    match (request.body.as_deref(), request.content_type.as_deref()) {
+        (None, _) if !has_query => Err(vec![
+            input_data("body", None, "empty body: not a valid tracker protocol event"),
+            input_data(
+                "querystring",
+                None,
+                "empty querystring: not a valid tracker protocol event",
+            ),
+        ]),
+        (_, Some(other)) if !CONTENT_TYPES.contains(&other) => Err(vec![content_type(Some(other))]),
+        (Some(_), None) => Err(vec![content_type(None)]),
+        // The wording is Snowplow's.
+        (None, Some(_)) => {
+            Err(vec![input_data("body", None, "empty body: not a valid track protocol event")])
+        }
+        (None, None) => Ok(vec![request.parameters()]),
+        (Some(body), Some(_)) => envelope(body, request, checker),
+    }
+}
+
+fn content_type(value: Option<&str>) -> FailureMessage {
+    let expectation = format!("expected one of {}", CONTENT_TYPES.join(", "));
+    input_data("contentType", value, &expectation)
+}
+
+fn envelope(body: &str, request: &Request, checker: Checker<'_>) -> Adapted {
+    let events = open(body, checker).map_err(|message| vec![message])?;
+    let query = Arc::new(request.parameters());
+    let mut failures = Vec::new();
+    let adapted = events
+        .into_iter()
+        .map(|event| Parameters::of_pairs(pairs(event, &mut failures)).below(&query))
+        .collect();
+    if failures.is_empty() { Ok(adapted) } else { Err(failures) }
+}
+
+/// The items of a valid envelope. The criterion comes last: a wrong schema that cannot be resolved is reported as such.
+fn open(body: &str, checker: Checker<'_>) -> Result<Vec<Value>, FailureMessage> {
+    let value =
+        json::parse(body, checker.json_depth_max).map_err(|error| not_json("body", body, error))?;
+    let envelope = self_describing(value)?;
+    checker.validate(&envelope.schema, &envelope.data)?;
+    check_criterion(&envelope.schema, CRITERION)?;
+    match envelope.data {
+        Value::Array(events) if !events.is_empty() => Ok(events),
+        // The envelope's schema lets nothing else through, unless a local one replaces it.
+        _ => Err(input_data("body", Some(body), "no events in the envelope")),
+    }
+}
+
+/// The names and values of one event. The envelope's schema has seen to it that all are texts.
+fn pairs(event: Value, failures: &mut Vec<FailureMessage>) -> Vec<Pair> {
+    let Value::Object(event) = event else {
+        failures.push(input_data("body", Some(&event.to_string()), "event is not an object"));
+        return Vec::new();
+    };
+    event
+        .into_iter()
+        .filter_map(|(name, value)| match value {
+            Value::String(text) => Some((name, Some(text))),
+            Value::Null => {
+                failures.push(input_data(&name, None, "value cannot be null"));
+                None
+            }
+            other => {
+                failures.push(input_data(&name, Some(&other.to_string()), "value is not a string"));
+                None
+            }
+        })
+        .collect()
+}

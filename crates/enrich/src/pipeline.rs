@@ -1,0 +1,262 @@
+//! The function itself: a raw record through decoding, adapters and the three phases of every event.
+//!
+//! All phases of an event always run, and it gets at most one bad row: of the first phase that found something.
+//! Snowplow: `enrich-core.md` 0, 3 and 7.3.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use model::bad_row::{BadRow, DataReport, EventView, FailureMessage, FormatMessage};
+use model::event::{Cell, EnrichedEvent};
+use model::position::RawRecord;
+use model::time::Timestamp;
+use serde_json::Value;
+
+use crate::container::{self, Contents, Entry};
+use crate::enrichments::{self, Work};
+use crate::parameters::atomic_report;
+use crate::request::{Parameters, Request};
+use crate::self_describing::{CONTEXTS, Checked, Checker, UNSTRUCT_EVENT};
+use crate::{
+    ARTIFACT, Missing, Outcome, Recipe, VERSION, adapters, client_ip, convert, event_id, json,
+    loader, parameters, processor, validate,
+};
+
+/// The length of the `etl_tstamp` that the layer stamps on an event.
+const ETL_TSTAMP_BYTES: usize = "2026-11-22 10:00:00.123".len();
+
+/// Enriches one raw record. Gives at least one outcome; an outcome's index is its place.
+///
+/// # Errors
+/// When a registry must be asked first. Never with embedded and local schemas alone.
+pub fn enrich(record: &RawRecord<'_>, recipe: &Recipe) -> Result<Vec<Outcome>, Missing> {
+    let mut run = Run { record, recipe, outcomes: Vec::new() };
+    match container::open(record.bytes, recipe.settings()) {
+        Contents::Bare(payload) => run.payload(payload),
+        Contents::Container(entries) => entries.for_each(|entry| run.entry(entry)),
+    }
+    if run.outcomes.is_empty() {
+        // A container of no payloads: the record must not vanish.
+        run.unreadable("empty compressed payload".to_owned());
+    }
+    Ok(run.outcomes)
+}
+
+/// One record on its way.
+struct Run<'a> {
+    record: &'a RawRecord<'a>,
+    recipe: &'a Recipe,
+    outcomes: Vec<Outcome>,
+}
+
+impl Run<'_> {
+    fn entry(&mut self, entry: Entry) {
+        match entry {
+            Entry::Payload(bytes) => self.payload(&bytes),
+            Entry::UnsupportedVersion(a, b) => {
+                self.unreadable(format!(
+                    "Unsupported versions in compressed record header: {a}, {b}"
+                ));
+            }
+            Entry::Corrupt => self.unreadable("corrupt compressed payload".to_owned()),
+            Entry::TooLarge(length) => {
+                let maximum = self.recipe.settings().payload_bytes_max;
+                let row = BadRow::SizeViolation {
+                    maximum_allowed_size_bytes: maximum,
+                    actual_size_bytes: length,
+                    expectation: format!(
+                        "Collector payload exceeds the maximum allowed size of {maximum} bytes"
+                    ),
+                    payload: STANDARD.encode(self.record.bytes),
+                };
+                self.bad(row, Timestamp(0));
+            }
+        }
+    }
+
+    /// The whole record, as far as no payload of it was read, becomes a bad row.
+    fn unreadable(&mut self, error: String) {
+        let payload_base64 = STANDARD.encode(self.record.bytes);
+        let message = FormatMessage::Fallback { error };
+        self.bad(BadRow::CollectorPayloadFormatViolation { message, payload_base64 }, Timestamp(0));
+    }
+
+    fn payload(&mut self, bytes: &[u8]) {
+        let request = match loader::load(bytes, self.recipe.settings()) {
+            Ok(request) => request,
+            Err(messages) => {
+                for message in messages {
+                    let payload_base64 = STANDARD.encode(bytes);
+                    let row = BadRow::CollectorPayloadFormatViolation { message, payload_base64 };
+                    self.bad(row, Timestamp(0));
+                }
+                return;
+            }
+        };
+        match adapters::adapt(&request, self.checker()) {
+            Ok(events) => events.into_iter().for_each(|event| self.event(&request, event)),
+            Err(row) => self.bad(*row, request.timestamp),
+        }
+    }
+
+    fn event(&mut self, request: &Request, parameters: Parameters) {
+        let (mut work, input_failures) = self.map_and_validate(request, &parameters);
+        let enrichment_failures = enrichments::run(&mut work);
+        let output_failures = validate::atomic_failure(validate::atomic_lengths(&work.event));
+
+        let enriched = work.event;
+        let view = |enriched| Box::new(EventView { enriched, raw: request.event_view(parameters) });
+        let row = if !input_failures.is_empty() {
+            BadRow::SchemaViolations { messages: input_failures, payload: view(enriched) }
+        } else if !enrichment_failures.is_empty() {
+            BadRow::EnrichmentFailures { messages: enrichment_failures, payload: view(enriched) }
+        } else if let Some(message) = output_failures {
+            BadRow::SchemaViolations { messages: vec![message], payload: view(enriched) }
+        } else {
+            return self.good(enriched);
+        };
+        self.bad(row, request.timestamp);
+    }
+
+    /// Phase 1: starting values, parameters, self-describing event, contexts. Failures stand in this order.
+    fn map_and_validate<'r>(
+        &self,
+        request: &'r Request,
+        parameters: &Parameters,
+    ) -> (Work<'r>, Vec<FailureMessage>) {
+        let mut reports = Vec::new();
+        let mut event = starting_values(request, &mut reports);
+        let texts = parameters::apply(parameters, &mut event, &mut reports);
+        event.event_id.get_or_insert_with(|| {
+            event_id::derive(self.record.partition, self.record.offset, self.outcomes.len())
+        });
+        let mut failures: Vec<FailureMessage> =
+            validate::atomic_failure(reports).into_iter().collect();
+        let mut infos = Vec::new();
+        let mut unstruct = None;
+        match texts.unstruct.map(|text| self.checker().unstruct(&text)) {
+            Some(Ok(Checked { entity, validation_info })) => {
+                unstruct = Some(entity.schema.clone());
+                note(&mut infos, validation_info);
+                let wrapped = json::self_describing(UNSTRUCT_EVENT, entity.into_value());
+                event.unstruct_event = Some(wrapped.to_string());
+            }
+            Some(Err(message)) => failures.push(message),
+            None => {}
+        }
+        if let Some(text) = texts.contexts {
+            let (valid, failed) = self.checker().contexts(&text);
+            failures.extend(failed);
+            let entities = valid.into_iter().map(|Checked { entity, validation_info }| {
+                note(&mut infos, validation_info);
+                entity.into_value()
+            });
+            event.contexts = contexts(entities.collect());
+        }
+        // No enrichment makes entities yet, so this is all that is derived.
+        event.derived_contexts = contexts(infos);
+        (Work { request, event, unstruct, page_uri: None }, failures)
+    }
+
+    fn checker(&self) -> Checker<'_> {
+        Checker {
+            schemas: self.recipe.schemas(),
+            json_depth_max: self.recipe.settings().json_depth_max,
+        }
+    }
+
+    fn good(&mut self, event: EnrichedEvent) {
+        let maximum = self.recipe.settings().record_bytes_max;
+        let Some(length) = length_beyond(&event, maximum) else {
+            self.outcomes.push(Outcome::Enriched(Box::new(event)));
+            return;
+        };
+        let expectation =
+            format!("Enriched event exceeds the maximum allowed size of {maximum} bytes");
+        self.outcomes.push(size_violation(&event.to_tsv(), length, maximum, expectation));
+    }
+
+    /// Adds a bad row, or what stands for one that is too large. `at` is the failure time in the text that is cut then:
+    /// the real one is not known here.
+    fn bad(&mut self, row: BadRow, at: Timestamp) {
+        let maximum = self.recipe.settings().record_bytes_max;
+        let text = row.to_json(&processor(), at);
+        if text.len() as u64 <= maximum {
+            self.outcomes.push(Outcome::Bad(Box::new(row)));
+            return;
+        }
+        let expectation = format!(
+            "Event failed enrichment and resulting bad row exceeds the maximum allowed size of {maximum} bytes"
+        );
+        self.outcomes.push(size_violation(&text, text.len() as u64, maximum, expectation));
+    }
+}
+
+/// What is known before any parameter. Snowplow: `enrich-core.md` 2.1.
+fn starting_values(request: &Request, reports: &mut Vec<DataReport>) -> EnrichedEvent {
+    let collector_tstamp = match request.timestamp.has_plain_year() {
+        true => Some(request.timestamp),
+        false => {
+            let message =
+                format!("Formatted as {} is not Redshift-compatible", request.timestamp.to_tsv());
+            reports.push(atomic_report(message, "collector_tstamp", "atomic_field_parse_error"));
+            None
+        }
+    };
+    EnrichedEvent {
+        collector_tstamp,
+        v_collector: convert::tsv_safe(&request.collector),
+        v_etl: Some(format!("{ARTIFACT}-{VERSION}")),
+        network_userid: request.network_userid.clone(),
+        user_ipaddress: convert::tsv_safe(client_ip::cut(&request.ip_address)),
+        useragent: request.user_agent.as_deref().and_then(convert::user_agent),
+        ..EnrichedEvent::default()
+    }
+}
+
+/// The cell of a list of entities.
+fn contexts(entities: Vec<Value>) -> Option<String> {
+    (!entities.is_empty())
+        .then(|| json::self_describing(CONTEXTS, Value::Array(entities)).to_string())
+}
+
+/// Remembers each superseded schema once.
+fn note(infos: &mut Vec<Value>, info: Option<Value>) {
+    if let Some(info) = info
+        && !infos.contains(&info)
+    {
+        infos.push(info);
+    }
+}
+
+/// The length of the event's line with `etl_tstamp`, if it is beyond the maximum.
+fn length_beyond(event: &EnrichedEvent, maximum: u64) -> Option<u64> {
+    // A bound that needs no printing: the longest form of each type.
+    let at_most: usize = event.cells().into_iter().map(|cell| 1 + longest_form(cell)).sum();
+    if (at_most + ETL_TSTAMP_BYTES) as u64 <= maximum {
+        return None;
+    }
+    let length = (event.to_tsv().len() + ETL_TSTAMP_BYTES) as u64;
+    (length > maximum).then_some(length)
+}
+
+fn longest_form(cell: Cell<'_>) -> usize {
+    match cell {
+        Cell::Null => 0,
+        Cell::Text(text) | Cell::Json(text) => text.len(),
+        Cell::Int(_) => 11,
+        Cell::Bit(_) => 1,
+        Cell::Number(decimal) | Cell::Money(decimal) => decimal.as_str().len(),
+        Cell::Float(_) => 24,
+        Cell::Time(_) => 24,
+    }
+}
+
+fn size_violation(text: &str, length: u64, maximum: u64, expectation: String) -> Outcome {
+    let shown = usize::try_from(maximum / 10).unwrap_or(usize::MAX);
+    Outcome::Bad(Box::new(BadRow::SizeViolation {
+        maximum_allowed_size_bytes: maximum,
+        actual_size_bytes: length,
+        expectation,
+        payload: text.chars().take(shown).collect(),
+    }))
+}

@@ -1,0 +1,118 @@
+//! The self-describing event and the contexts of an event: parse, check the wrapper, check what is inside.
+//! Snowplow: `enrich-core.md` 3.1, 3.12, 4.2 and 4.6.
+
+use model::bad_row::FailureMessage;
+use model::iglu::{Criterion, SchemaKey, SelfDescribing};
+use serde_json::{Value, json};
+
+use crate::iglu::Schemas;
+use crate::json;
+
+pub(crate) const UNSTRUCT_EVENT: &str =
+    "iglu:com.snowplowanalytics.snowplow/unstruct_event/jsonschema/1-0-0";
+pub(crate) const CONTEXTS: &str = "iglu:com.snowplowanalytics.snowplow/contexts/jsonschema/1-0-1";
+const VALIDATION_INFO: &str = "iglu:com.snowplowanalytics.iglu/validation_info/jsonschema/1-0-0";
+
+/// Checks texts against the recipe's schemas.
+#[derive(Clone, Copy)]
+pub(crate) struct Checker<'a> {
+    pub(crate) schemas: &'a Schemas,
+    pub(crate) json_depth_max: u32,
+}
+
+/// Data that obeys its schema, named by the schema it was validated with.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    pub(crate) entity: SelfDescribing,
+    /// The entity that tells of a superseded schema.
+    pub(crate) validation_info: Option<Value>,
+}
+
+impl Checker<'_> {
+    /// Checks the text of `ue_pr` or `ue_px`.
+    pub(crate) fn unstruct(self, text: &str) -> Result<Checked, FailureMessage> {
+        let inner = self.unwrap(
+            text,
+            "unstruct",
+            "iglu:com.snowplowanalytics.snowplow/unstruct_event/jsonschema/1-0-*",
+        )?;
+        self.entity(inner)
+    }
+
+    /// Checks the text of `co` or `cx`: the valid entities in their order, and what is wrong with the others.
+    pub(crate) fn contexts(self, text: &str) -> (Vec<Checked>, Vec<FailureMessage>) {
+        let criterion = "iglu:com.snowplowanalytics.snowplow/contexts/jsonschema/1-0-*";
+        let items = match self.unwrap(text, "contexts", criterion) {
+            Ok(Value::Array(items)) => items,
+            // The wrapper's schema lets nothing else through, unless a local one replaces it.
+            Ok(other) => return (Vec::new(), vec![not_iglu(other, "INVALID_DATA_PAYLOAD")]),
+            Err(message) => return (Vec::new(), vec![message]),
+        };
+        let (mut valid, mut failures) = (Vec::with_capacity(items.len()), Vec::new());
+        for item in items {
+            match self.entity(item) {
+                Ok(checked) => valid.push(checked),
+                Err(message) => failures.push(message),
+            }
+        }
+        (valid, failures)
+    }
+
+    /// Parses a text, checks that its schema matches the criterion and that it obeys it, and gives its data.
+    fn unwrap(self, text: &str, field: &str, criterion: &str) -> Result<Value, FailureMessage> {
+        let value = json::parse(text, self.json_depth_max).map_err(|error| {
+            FailureMessage::NotJson { field: field.to_owned(), value: Some(text.to_owned()), error }
+        })?;
+        let described = self_describing(value)?;
+        check_criterion(&described.schema, criterion)?;
+        self.validate(&described.schema, &described.data)?;
+        Ok(described.data)
+    }
+
+    /// Checks that a value is self-describing and obeys its schema.
+    pub(crate) fn entity(self, value: Value) -> Result<Checked, FailureMessage> {
+        let mut entity = self_describing(value)?;
+        let superseded_by = self.validate(&entity.schema, &entity.data)?;
+        let validation_info = superseded_by.map(|newer| {
+            let original = std::mem::replace(&mut entity.schema, newer);
+            let info = json!({
+                "originalSchema": original.as_str(),
+                "validatedWith": entity.schema.version().to_string(),
+            });
+            json::self_describing(VALIDATION_INFO, info)
+        });
+        Ok(Checked { entity, validation_info })
+    }
+
+    /// Resolves a schema and checks data against it; gives the superseding schema if there is one.
+    pub(crate) fn validate(
+        self,
+        key: &SchemaKey,
+        data: &Value,
+    ) -> Result<Option<SchemaKey>, FailureMessage> {
+        match self.schemas.validate(key, data) {
+            Ok(validated) => Ok(validated.superseded_by),
+            Err(error) => Err(FailureMessage::Iglu { schema_key: key.to_string(), error }),
+        }
+    }
+}
+
+/// Takes a value apart, or says why it is not self-describing.
+pub(crate) fn self_describing(value: Value) -> Result<SelfDescribing, FailureMessage> {
+    SelfDescribing::from_value(value).map_err(|(reason, value)| not_iglu(value, reason.code()))
+}
+
+pub(crate) fn check_criterion(key: &SchemaKey, criterion: &str) -> Result<(), FailureMessage> {
+    let parsed = Criterion::parse(criterion).expect("the criterion is well-formed");
+    match parsed.matches(key) {
+        true => Ok(()),
+        false => Err(FailureMessage::CriterionMismatch {
+            schema_key: key.to_string(),
+            schema_criterion: criterion.to_owned(),
+        }),
+    }
+}
+
+fn not_iglu(json: Value, code: &str) -> FailureMessage {
+    FailureMessage::NotIglu { json, error: code.to_owned() }
+}

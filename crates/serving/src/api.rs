@@ -1,0 +1,223 @@
+//! The HTTP API: SQL, status, an iteration now, health and metrics. Every error is `{"error":{"code","message","hint"}}`.
+//!
+//! No CORS header is ever sent, and whatever starts something must be `application/json`, which a foreign web page
+//! cannot send. Running statements and iterations is not done here.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use futures::stream;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use views::lambda::Lambda;
+
+use crate::control::{BatchRequest, Control, Health};
+use crate::error::Error;
+use crate::guard::Guard;
+use crate::meter::Meter;
+use crate::sql::Engine;
+use crate::statement;
+
+/// The largest body: a statement, in JSON's longest escapes.
+const BODY_BYTES_MAX: usize = 6 * statement::BYTES_MAX + 1024;
+
+/// What the handlers share.
+pub(crate) struct Api {
+    pub(crate) engine: Engine,
+    pub(crate) lambda: Arc<Lambda>,
+    pub(crate) control: Arc<dyn Control>,
+    pub(crate) guard: Guard,
+    pub(crate) meter: Meter,
+}
+
+/// All routes.
+pub(crate) fn router(api: Arc<Api>) -> Router {
+    Router::new()
+        .route("/health", get(health))
+        .route("/metrics", get(metrics))
+        .route("/api/v1/sql", post(sql))
+        .route("/api/v1/status", get(status))
+        .route("/api/v1/batch", post(batch))
+        .fallback(async || {
+            refuse(
+                StatusCode::NOT_FOUND,
+                "not_found",
+                "there is nothing at this address",
+                "the API begins with /api/v1/",
+            )
+        })
+        .method_not_allowed_fallback(async || {
+            refuse(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "this address does not take this method",
+                "",
+            )
+        })
+        .layer(from_fn_with_state(api.clone(), check))
+        .with_state(api)
+}
+
+/// Before any handler: whom the request names, who sends it, and what it carries.
+async fn check(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    if !api.guard.host_is_ours(request.uri(), request.headers()) {
+        let hint = "use an IP address or localhost, or add the name to `server.hosts`";
+        return refuse(
+            StatusCode::FORBIDDEN,
+            "host_not_allowed",
+            "the request's Host is not a name of this server",
+            hint,
+        );
+    }
+    if request.uri().path() != "/health" && !api.guard.is_let_in(request.headers()) {
+        let hint = "send HTTP Basic with the user `snowmelt`, or the password as a bearer token";
+        let mut response = refuse(
+            StatusCode::UNAUTHORIZED,
+            "unauthorized",
+            "the password is missing or wrong",
+            hint,
+        );
+        let challenge = HeaderValue::from_static("Basic realm=\"snowmelt\", charset=\"UTF-8\"");
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+        return response;
+    }
+    if request.method() == Method::POST && !is_json(request.headers()) {
+        let message = "the body must be application/json";
+        let hint = "send the header `Content-Type: application/json`";
+        return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message, hint);
+    }
+    next.run(request).await
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let content_type =
+        headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    media_type.eq_ignore_ascii_case("application/json")
+}
+
+async fn health(State(api): State<Arc<Api>>) -> Response {
+    match api.control.health() {
+        Health::Ok => answer(StatusCode::OK, &json!({"status": "ok"})),
+        Health::Unwell(what) => refuse(StatusCode::SERVICE_UNAVAILABLE, "unwell", &what, ""),
+    }
+}
+
+async fn metrics(State(api): State<Arc<Api>>) -> Response {
+    let ours = api.meter.print(api.engine.running(), api.lambda.served().iteration);
+    let text = ours + &api.control.metrics();
+    (
+        [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8"), (CACHE_CONTROL, "no-store")],
+        text,
+    )
+        .into_response()
+}
+
+async fn status(State(api): State<Arc<Api>>) -> Response {
+    let served = api.lambda.served();
+    let frontier = served.cut.join(&api.lambda.realtime().frontier(&served.next_recipe));
+    let mut status = json!({
+        "iteration": served.iteration,
+        "generation": served.generation,
+        "committed_at": served.committed_at,
+        "recipe": served.next_recipe,
+        "cut": served.cut,
+        "frontier": frontier,
+    });
+    if let (Some(status), serde_json::Value::Object(more)) =
+        (status.as_object_mut(), api.control.status())
+    {
+        status.extend(more);
+    }
+    answer(StatusCode::OK, &status)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SqlRequest {
+    sql: String,
+}
+
+async fn sql(State(api): State<Arc<Api>>, request: Request) -> Response {
+    let SqlRequest { sql } = match body(request).await {
+        Ok(request) => request,
+        Err(refusal) => return *refusal,
+    };
+    let started = Instant::now();
+    match api.engine.run(sql).await {
+        Ok(answer) => {
+            api.meter.ended("ok", answer.rows, started.elapsed());
+            let segments = stream::iter(answer.into_segments().map(Ok::<_, Infallible>));
+            json_response(StatusCode::OK, Body::from_stream(segments))
+        }
+        Err(error) => {
+            api.meter.ended(error.code(), 0, started.elapsed());
+            if error.status() == 500 {
+                tracing::error!(code = error.code(), %error, "a statement has no answer");
+            }
+            refuse_with(&error)
+        }
+    }
+}
+
+async fn batch(State(api): State<Arc<Api>>, request: Request) -> Response {
+    let request: BatchRequest = match body(request).await {
+        Ok(request) => request,
+        Err(refusal) => return *refusal,
+    };
+    if request.rebuild || request.heal {
+        let message = "`rebuild` and `heal` are not available in this version";
+        let hint = "leave both out, or false, for an ordinary iteration";
+        return refuse(StatusCode::BAD_REQUEST, "not_available", message, hint);
+    }
+    match api.control.batch(request).await {
+        Ok(done) => answer(StatusCode::OK, &json!(done)),
+        Err(error) => {
+            refuse(StatusCode::INTERNAL_SERVER_ERROR, &error.code, &error.message, &error.hint)
+        }
+    }
+}
+
+/// Reads the body as JSON, or says why not.
+async fn body<T: DeserializeOwned>(request: Request) -> Result<T, Box<Response>> {
+    let bytes = to_bytes(request.into_body(), BODY_BYTES_MAX).await.map_err(|_| {
+        let message = format!("the body is incomplete or longer than {BODY_BYTES_MAX} bytes");
+        Box::new(refuse(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", &message, ""))
+    })?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        let message = format!("the body is not the JSON that is expected here: {error}");
+        Box::new(refuse(StatusCode::BAD_REQUEST, "invalid_json", &message, ""))
+    })
+}
+
+fn refuse_with(error: &Error) -> Response {
+    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = refuse(status, error.code(), &error.to_string(), error.hint());
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+fn refuse(status: StatusCode, code: &str, message: &str, hint: &str) -> Response {
+    answer(status, &json!({"error": {"code": code, "message": message, "hint": hint}}))
+}
+
+fn answer(status: StatusCode, value: &serde_json::Value) -> Response {
+    json_response(status, Body::from(format!("{value}\n")))
+}
+
+fn json_response(status: StatusCode, body: Body) -> Response {
+    let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];
+    (status, headers, body).into_response()
+}

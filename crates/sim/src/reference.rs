@@ -1,0 +1,118 @@
+//! The sequential reference of law 1: the log, record by record, each with the recipe that was in force where it lies.
+//!
+//! It knows no layers, no files and no cut but as history: the recipe of a position is the one that the manifest named
+//! from its cut on, whose next one covers the position.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use enrich::{Outcome, Recipe};
+use model::cut::Frontier;
+use model::position::{Offset, Partition, Position, RawRecord};
+use model::time::Timestamp;
+use views::catalog::Manifest;
+use views::merge::MergedRows;
+use views::rows::{self, Row};
+use views::shred::{BadRowRows, EventRows};
+
+use crate::Violation;
+
+/// The log as it was accepted, and what every recipe makes of it.
+#[derive(Default)]
+pub struct Reference {
+    log: BTreeMap<(Partition, Offset), Bytes>,
+    recipes: BTreeMap<String, Recipe>,
+    outcomes: BTreeMap<(String, Partition, Offset), MergedRows>,
+}
+
+impl Reference {
+    pub fn add(&mut self, partition: &Partition, offset: Offset, bytes: Bytes) {
+        self.log.insert((partition.clone(), offset), bytes);
+    }
+
+    /// All rows below `frontier`, after the iterations of `history`, in the order of their positions.
+    ///
+    /// # Errors
+    /// When a recipe cannot be loaded, or a record cannot be enriched with it.
+    pub fn rows(
+        &mut self,
+        frontier: &Frontier,
+        history: &[Manifest],
+        load: impl Fn(&str) -> Result<Recipe, assets::Error>,
+    ) -> Result<MergedRows, Violation> {
+        let mut all = MergedRows::default();
+        let below: Vec<(Partition, Offset)> = self
+            .log
+            .keys()
+            .filter(|(partition, offset)| frontier.covers(partition, *offset))
+            .cloned()
+            .collect();
+        for (partition, offset) in below {
+            let recipe = recipe_at(history, &partition, offset)?;
+            let rows = self.outcomes_of(recipe, &partition, offset, &load)?;
+            all.events.extend(rows.events);
+            all.bad_rows.extend(rows.bad_rows);
+        }
+        Ok(all)
+    }
+
+    fn outcomes_of(
+        &mut self,
+        recipe: &str,
+        partition: &Partition,
+        offset: Offset,
+        load: impl Fn(&str) -> Result<Recipe, assets::Error>,
+    ) -> Result<MergedRows, Violation> {
+        let key = (recipe.to_owned(), partition.clone(), offset);
+        if let Some(rows) = self.outcomes.get(&key) {
+            return Ok(rows.clone());
+        }
+        if !self.recipes.contains_key(recipe) {
+            let loaded = load(recipe)
+                .map_err(|error| Violation::new(format!("recipe {recipe}: {error}")))?;
+            self.recipes.insert(recipe.to_owned(), loaded);
+        }
+        let bytes = &self.log[&(partition.clone(), offset)];
+        let record = RawRecord { partition, offset, bytes };
+        let outcomes = enrich::enrich(&record, &self.recipes[recipe])
+            .map_err(|missing| Violation::new(format!("{partition} {offset}: {missing:?}")))?;
+        let rows = shred(partition, offset, outcomes)
+            .map_err(|error| Violation::new(error.to_string()))?;
+        self.outcomes.insert(key, rows.clone());
+        Ok(rows)
+    }
+}
+
+/// The digest of the recipe in force at a position, by the manifests up to the one that is served.
+fn recipe_at<'a>(
+    history: &'a [Manifest],
+    partition: &Partition,
+    offset: Offset,
+) -> Result<&'a str, Violation> {
+    let before =
+        history.iter().take_while(|manifest| !manifest.cut.covers(partition, offset)).last();
+    before
+        .map(|manifest| manifest.next_recipe.as_str())
+        .ok_or_else(|| Violation::new("there is no iteration 0"))
+}
+
+fn shred(
+    partition: &Partition,
+    offset: Offset,
+    outcomes: Vec<Outcome>,
+) -> Result<MergedRows, views::Error> {
+    let (mut events, mut bad_rows) = (EventRows::default(), BadRowRows::default());
+    for (index, outcome) in outcomes.into_iter().enumerate() {
+        let position = Position { partition: partition.clone(), offset, index: index as u32 };
+        match outcome {
+            Outcome::Enriched(event) => events.push(&position, &event),
+            Outcome::Bad(row) | Outcome::Failed { bad_row: row, .. } => {
+                bad_rows.push(&position, &row.to_json(&enrich::processor(), Timestamp(0)));
+            }
+            Outcome::Dropped { .. } => {}
+        }
+    }
+    let (events, bad_rows) = (rows::read(&[events.finish()])?, rows::read(&[bad_rows.finish()])?);
+    let events: Vec<Row> = events;
+    Ok(MergedRows { events, bad_rows }.comparable())
+}

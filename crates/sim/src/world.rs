@@ -1,0 +1,630 @@
+//! The whole pipeline in one thread: log, archiver, batcher, speed layer and merge, on a disk that forgets, with a
+//! clock that jumps and a registry whose schemas change.
+//!
+//! After every step the merged rows of a fresh pin are held against law 1: one sequential reference function over the
+//! log below the pin's frontier, with the recipe in force at each position. Also: a cut never retreats, an answer held
+//! open never changes, and at the end, with all faults gone, everything accepted is answered from both layers.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use assets::Registry;
+use batch::archiver::{self, Archiver};
+use batch::batcher::{self, Batcher};
+use bytes::Bytes;
+use model::cut::{Cut, Frontier};
+use model::files::Files;
+use model::iglu::SchemaKey;
+
+use model::time::{Clock, Timestamp};
+use serde_json::Value;
+use speed::enricher::{Enricher, Progress};
+use speed::loader::Loader;
+use stream::Stream;
+use stream::local::{Drive, Durability, Local, Options, SegmentIds};
+use views::catalog::{Catalog, Manifest};
+use views::lambda::{Lambda, Pin};
+use views::merge::{self, MergedRows};
+use views::realtime::{self, RealtimeView};
+
+use crate::Violation;
+use crate::chance::Chance;
+use crate::disk::{Disk, Faults};
+use crate::reference::Reference;
+use crate::requests;
+
+const DATA_DIR: &str = "/data";
+const ROOMY: u64 = 512 << 20;
+const PARTITIONS: u32 = 2;
+
+/// Runs one seed for `steps` steps and to a quiet end.
+///
+/// # Errors
+/// The first promise that was not kept.
+pub fn run(seed: u64, steps: u32) -> Result<(), Violation> {
+    let mut world = World::new(seed);
+    let mut walk = || -> Result<(), (u32, Violation)> {
+        for step in 0..steps {
+            world.step().and_then(|()| world.check()).map_err(|what| (step, what))?;
+        }
+        world.settle().map_err(|what| (steps, what))
+    };
+    let walked = walk();
+    walked.map_err(|(step, what)| what.at_step(step).after(&world.history))
+}
+
+struct World {
+    chance: Chance,
+    disk: Disk,
+    clock: Arc<JumpyClock>,
+    registry: Arc<ChangingRegistry>,
+    roles: Option<Roles>,
+    reference: Reference,
+    /// What the raw log holds, as far as it was read.
+    read_to: Cut,
+    newest_cut: Cut,
+    held: Option<(Pin, MergedRows)>,
+    written: u64,
+    history: Vec<String>,
+}
+
+/// Everything that a killed process takes with it.
+struct Roles {
+    raw: Arc<Local>,
+    enriched: Arc<Local>,
+    bad: Arc<Local>,
+    catalog: Arc<Catalog>,
+    lambda: Lambda,
+    realtime: Arc<RealtimeView>,
+    enricher: Enricher,
+    loader: Loader,
+    archiver: Archiver,
+    batcher: Batcher,
+    /// The digest of the recipe that the speed layer works with.
+    recipe: String,
+    /// The frontier of the last answer: within a process no later answer covers less.
+    answered_to: Frontier,
+}
+
+#[derive(Debug)]
+struct JumpyClock(Mutex<i64>);
+
+impl Clock for JumpyClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(*self.0.lock().expect("nobody panics with the clock"))
+    }
+}
+
+/// The registry seam: a set of schemas that grows and changes.
+#[derive(Debug, Default)]
+struct ChangingRegistry(Mutex<BTreeMap<SchemaKey, Value>>);
+
+impl Registry for ChangingRegistry {
+    fn schemas(&self) -> Result<Vec<(SchemaKey, Value)>, assets::Error> {
+        Ok(self.0.lock().expect("nobody panics with the registry").clone().into_iter().collect())
+    }
+}
+
+/// What a step ends with when it is not a broken promise: the process died, or the disk refused for now.
+type Attempt<T> = Result<T, Box<dyn std::error::Error>>;
+
+impl World {
+    fn new(seed: u64) -> World {
+        let mut chance = Chance::seeded(seed);
+        World {
+            disk: Disk::new(chance.number(), ROOMY),
+            clock: Arc::new(JumpyClock(Mutex::new(1_790_000_000_000))),
+            registry: Arc::default(),
+            roles: None,
+            reference: Reference::default(),
+            read_to: Cut::default(),
+            newest_cut: Cut::default(),
+            held: None,
+            written: 0,
+            history: Vec::new(),
+            chance,
+        }
+    }
+
+    fn step(&mut self) -> Result<(), Violation> {
+        if self.roles.is_none() {
+            return self.boot();
+        }
+        match self.chance.below(100) {
+            0..30 => self.append(),
+            30..50 => self.on_roles("enrich", |roles, _| Ok(drop(roles.enricher.step()?))),
+            50..64 => self.on_roles("load", |roles, _| {
+                roles.loader.step()?;
+                roles.serve()
+            }),
+            64..70 => self.on_roles("archive", |roles, _| {
+                roles.archiver.step()?;
+                Ok(drop(roles.archiver.flush()?))
+            }),
+            70..80 => self.iterate(),
+            80..83 => self.change_registry(),
+            83..86 => self.hold_an_answer(),
+            86..88 => {
+                let jump = self.chance.below(7_200_000) as i64 - 3_600_000;
+                *self.clock.0.lock().expect("nobody panics with the clock") += jump;
+                Ok(())
+            }
+            88..92 => {
+                self.crash();
+                Ok(())
+            }
+            92..96 => {
+                let kill_at = Some(self.disk.operations() + 1 + self.chance.below(30));
+                self.history.push(format!("will be killed at operation {kill_at:?}"));
+                self.disk.set_faults(Faults { kill_at, fail_sync_at: None });
+                Ok(())
+            }
+            96..98 => {
+                let fail_sync_at = Some(self.disk.syncs() + 1 + self.chance.below(8));
+                self.history.push(format!("sync {fail_sync_at:?} will fail"));
+                self.disk.set_faults(Faults { kill_at: None, fail_sync_at });
+                Ok(())
+            }
+            _ => self.fill_the_disk(),
+        }
+    }
+
+    /// Starts all roles, as the binary does.
+    fn boot(&mut self) -> Result<(), Violation> {
+        if self.chance.one_in(4) {
+            let kill_at = Some(1 + self.chance.below(60));
+            self.disk.set_faults(Faults { kill_at, fail_sync_at: None });
+        }
+        match self.start() {
+            Ok(roles) => {
+                self.history.push("started".to_owned());
+                self.roles = Some(roles);
+                Ok(())
+            }
+            Err(error) if self.disk.is_dead() => {
+                self.history.push(format!("killed while starting: {error}"));
+                self.crash();
+                Ok(())
+            }
+            Err(error) => Err(Violation::new(format!("does not start: {}", chain(&*error)))),
+        }
+    }
+
+    fn start(&mut self) -> Attempt<Roles> {
+        let files: Arc<dyn Files> = Arc::new(self.disk.clone());
+        let data_dir = PathBuf::from(DATA_DIR);
+        let streams = data_dir.join("streams");
+        let (synced, relaxed) =
+            (self.options(Durability::Synced), self.options(Durability::Relaxed));
+        let raw = Arc::new(Local::open(Arc::clone(&files), &streams, "raw", PARTITIONS, synced)?);
+        let enriched = Arc::new(speed::derived::open(
+            Arc::clone(&files),
+            &streams,
+            "enriched",
+            PARTITIONS,
+            relaxed.clone(),
+        )?);
+        let bad = Arc::new(speed::derived::open(
+            Arc::clone(&files),
+            &streams,
+            "bad",
+            PARTITIONS,
+            relaxed,
+        )?);
+        let proposed = assets::current_recipe(&*self.registry, enrich::Settings::default())?;
+        let now = self.clock.now();
+        let catalog = Arc::new(Catalog::open(Arc::clone(&files), &data_dir, || {
+            assets::pin(&*files, &data_dir, &proposed)?;
+            Ok(Manifest::first(proposed.digest(), &now.to_iso()))
+        })?);
+        let newest = catalog.newest();
+        let recipe = Arc::new(assets::load(&*files, &data_dir, &newest.next_recipe)?);
+        let realtime = Arc::new(RealtimeView::new(realtime::Options {
+            memory_bytes_max: 200_000,
+            spill: Some((Arc::clone(&files), data_dir.join("spill"))),
+        }));
+        let lambda = Lambda::new(Arc::clone(&catalog), Arc::clone(&realtime));
+        let config =
+            speed::Config { batch_bytes: 3000, entry_bytes_max: 6000, ..speed::Config::default() };
+        let enricher = Enricher::open(
+            raw.clone(),
+            enriched.clone(),
+            bad.clone(),
+            Arc::clone(&recipe),
+            &newest.cut,
+            self.clock.clone(),
+            config,
+        )?;
+        let loader = Loader::open(
+            enriched.clone(),
+            bad.clone(),
+            Arc::clone(&realtime),
+            recipe.digest().to_owned(),
+            newest.cut.clone(),
+        )?;
+        let archiver = Archiver::new(
+            raw.clone(),
+            Arc::clone(&files),
+            data_dir.clone(),
+            &newest.cut,
+            archiver::Config { file_bytes_max: 4000 },
+        )?;
+        let batcher = Batcher::new(
+            Arc::clone(&catalog),
+            files,
+            data_dir,
+            raw.partitions(),
+            self.clock.clone(),
+            batcher::Config::default(),
+        );
+        let answered_to = newest.cut.clone();
+        Ok(Roles {
+            raw,
+            enriched,
+            bad,
+            catalog,
+            lambda,
+            realtime,
+            enricher,
+            loader,
+            archiver,
+            batcher,
+            recipe: newest.next_recipe.clone(),
+            answered_to,
+        })
+    }
+
+    fn options(&mut self, durability: Durability) -> Options {
+        let ids = Mutex::new(self.chance.fork());
+        Options {
+            durability,
+            drive: Drive::Inline,
+            segment_bytes_first: 8192,
+            segment_bytes_max: 32_768,
+            relaxed_sync_bytes: 16_384,
+            disk_reserve_bytes: Some(0),
+            segment_ids: SegmentIds::new(move || {
+                ids.lock().expect("drawing a number does not panic").number()
+            }),
+            ..Options::default()
+        }
+    }
+
+    /// One request, or several, reach the log.
+    fn append(&mut self) -> Result<(), Violation> {
+        let Some(roles) = &self.roles else { return Ok(()) };
+        let partition =
+            roles.raw.partitions()[self.chance.below(PARTITIONS.into()) as usize].clone();
+        let count = 1 + self.chance.below(3);
+        let mut records = Vec::new();
+        for _ in 0..count {
+            self.written += 1;
+            records.push(Bytes::from(requests::record(&mut self.chance, self.written)));
+        }
+        let appended = futures::executor::block_on(roles.raw.append(&partition, records.clone()));
+        self.history.push(format!("append {count} to {partition}: {appended:?}"));
+        if let Ok(appended) = appended {
+            let readable = roles.raw.read(&partition, appended.first, usize::MAX);
+            match readable {
+                Ok(chunk) if chunk.records.iter().map(|record| &record.bytes).eq(&records) => {}
+                Err(_) if self.disk.is_dead() => {}
+                other => {
+                    return Err(Violation::new(format!(
+                        "accepted, but {partition} answers {other:?}"
+                    )));
+                }
+            }
+        }
+        self.bury();
+        Ok(())
+    }
+
+    /// Lets the roles do something. What fails because the process died or the disk is in trouble is tried again by a
+    /// later step; it can break no promise by failing.
+    fn on_roles(
+        &mut self,
+        what: &str,
+        act: impl FnOnce(&mut Roles, &ChangingRegistry) -> Attempt<()>,
+    ) -> Result<(), Violation> {
+        let Some(roles) = &mut self.roles else { return Ok(()) };
+        let done = act(roles, &self.registry);
+        match &done {
+            Ok(()) => self.history.push(what.to_owned()),
+            Err(error) => self.history.push(format!("{what}: {}", chain(&**error))),
+        }
+        self.bury();
+        Ok(())
+    }
+
+    fn iterate(&mut self) -> Result<(), Violation> {
+        let disk = self.disk.clone();
+        self.on_roles("iterate", |roles, registry| {
+            let proposed = assets::current_recipe(registry, enrich::Settings::default())?;
+            roles.archiver.flush()?;
+            let iterated = roles.batcher.iterate(&proposed)?;
+            roles.follow(&iterated.manifest, &disk)?;
+            batch::trim::trim(&*roles.raw, &iterated.manifest, &roles.lambda.oldest_pinned_cut())?;
+            Ok(())
+        })
+    }
+
+    /// A schema appears, or one that is there changes.
+    fn change_registry(&mut self) -> Result<(), Violation> {
+        let (key, schema) = requests::schema(&mut self.chance);
+        self.history.push(format!("the registry now has {key}: {schema}"));
+        self.registry.0.lock().expect("nobody panics with the registry").insert(key, schema);
+        Ok(())
+    }
+
+    /// Pins an answer and keeps it open for a while.
+    fn hold_an_answer(&mut self) -> Result<(), Violation> {
+        let Some(roles) = &self.roles else { return Ok(()) };
+        if let Some((pin, rows)) = self.held.take() {
+            match merge::rows(&pin, &self.disk, Path::new(DATA_DIR)) {
+                Ok(now) if now == rows => return Ok(()),
+                Err(_) if self.disk.is_dead() => return Ok(()),
+                Ok(_) => return Err(Violation::new("an answer that was held open has changed")),
+                Err(error) => {
+                    return Err(Violation::new(format!(
+                        "an answer held open is gone: {}",
+                        chain(&error)
+                    )));
+                }
+            }
+        }
+        if let Ok(pin) = roles.lambda.pin()
+            && let Ok(rows) = merge::rows(&pin, &self.disk, Path::new(DATA_DIR))
+        {
+            self.history.push(format!("hold the answer of iteration {}", pin.manifest.iteration));
+            self.held = Some((pin, rows));
+        }
+        Ok(())
+    }
+
+    fn fill_the_disk(&mut self) -> Result<(), Violation> {
+        let room = self.chance.below(20_000);
+        self.disk.set_capacity(self.disk.used_bytes() + room);
+        self.history.push(format!("the disk has {room} bytes left for a while"));
+        for _ in 0..4 {
+            match self.chance.below(3) {
+                0 => self.append()?,
+                1 => self.on_roles("enrich", |roles, _| Ok(drop(roles.enricher.step()?)))?,
+                _ => self.iterate()?,
+            }
+            self.check()?;
+        }
+        self.disk.set_capacity(ROOMY);
+        Ok(())
+    }
+
+    /// If the process died in the last operation: it is gone.
+    fn bury(&mut self) {
+        if self.disk.is_dead() {
+            self.crash();
+        }
+    }
+
+    fn crash(&mut self) {
+        self.held = None;
+        self.roles = None;
+        self.disk.set_capacity(ROOMY);
+        if self.chance.coin() {
+            self.disk.restart_after_kill();
+            self.history.push("process killed".to_owned());
+        } else {
+            self.disk.restart_after_power_loss();
+            self.history.push("power lost".to_owned());
+        }
+    }
+
+    /// Law 1 for a fresh pin.
+    fn check(&mut self) -> Result<(), Violation> {
+        self.read_the_log()?;
+        let Some(roles) = &mut self.roles else { return Ok(()) };
+        let newest = roles.catalog.newest();
+        if !newest.cut.is_at_or_beyond(&self.newest_cut) {
+            return Err(Violation::new(format!(
+                "the cut went back from {:?} to {:?}",
+                self.newest_cut, newest.cut
+            )));
+        }
+        self.newest_cut = newest.cut.clone();
+        let pin = match roles.lambda.pin() {
+            Ok(pin) => pin,
+            Err(_) if self.disk.is_dead() => return Ok(()),
+            Err(error) => return Err(Violation::new(format!("no answer: {}", chain(&error)))),
+        };
+        if !pin.frontier.is_at_or_beyond(&roles.answered_to) {
+            return Err(Violation::new(format!(
+                "an answer covers {:?} after {:?}",
+                pin.frontier, roles.answered_to
+            )));
+        }
+        roles.answered_to = pin.frontier.clone();
+        let merged = match merge::rows(&pin, &self.disk, Path::new(DATA_DIR)) {
+            Ok(merged) => merged.comparable(),
+            Err(_) if self.disk.is_dead() => return Ok(()),
+            Err(error) => return Err(Violation::new(format!("merge: {}", chain(&error)))),
+        };
+        let history = match roles.catalog.history() {
+            Ok(history) => history,
+            Err(_) if self.disk.is_dead() => return Ok(()),
+            Err(error) => return Err(Violation::new(format!("history: {}", chain(&error)))),
+        };
+        let history: Vec<Manifest> = history
+            .into_iter()
+            .filter(|manifest| manifest.iteration <= pin.manifest.iteration)
+            .collect();
+        let load = |digest: &str| assets::load(&self.disk, Path::new(DATA_DIR), digest);
+        let expected = self.reference.rows(&pin.frontier, &history, load)?;
+        compare(&merged.events, &expected.events, "events")?;
+        compare(&merged.bad_rows, &expected.bad_rows, "bad rows")
+    }
+
+    /// Gives the reference what the log holds beyond what it has.
+    fn read_the_log(&mut self) -> Result<(), Violation> {
+        let Some(roles) = &self.roles else { return Ok(()) };
+        for partition in roles.raw.partitions() {
+            loop {
+                let from = self.read_to.of(partition);
+                let chunk = match roles.raw.read(partition, from, 1 << 20) {
+                    Ok(chunk) => chunk,
+                    Err(_) if self.disk.is_dead() => return Ok(()),
+                    Err(error) => {
+                        return Err(Violation::new(format!("read {partition}: {}", chain(&error))));
+                    }
+                };
+                if chunk.records.is_empty() {
+                    break;
+                }
+                for record in chunk.records {
+                    self.reference.add(partition, record.offset, record.bytes);
+                }
+                self.read_to.raise(partition, chunk.next);
+            }
+        }
+        Ok(())
+    }
+
+    /// All faults end: everything accepted is answered, first from both layers, then from the batch layer alone.
+    fn settle(&mut self) -> Result<(), Violation> {
+        self.history.push("all faults end".to_owned());
+        self.disk.set_faults(Faults::default());
+        self.disk.set_capacity(ROOMY);
+        self.bury();
+        // A log that was poisoned by a failed sync wants a restart.
+        self.crash();
+        for _ in 0..20 {
+            if self.roles.is_some() {
+                break;
+            }
+            self.boot()?;
+            self.disk.set_faults(Faults::default());
+        }
+        self.catch_up()?;
+        self.check()?;
+        self.expect_all_answered()?;
+        self.iterate()?;
+        self.catch_up()?;
+        self.check()?;
+        self.expect_all_answered()?;
+        let cut = self.newest_cut.clone();
+        if !cut.is_at_or_beyond(&self.read_to) {
+            return Err(Violation::new(format!(
+                "the last iteration stops at {cut:?}, the log ends at {:?}",
+                self.read_to
+            )));
+        }
+        Ok(())
+    }
+
+    fn catch_up(&mut self) -> Result<(), Violation> {
+        let Some(roles) = &mut self.roles else { return Ok(()) };
+        for _ in 0..10_000 {
+            let moved = roles
+                .turn()
+                .map_err(|error| Violation::new(format!("cannot catch up: {}", chain(&*error))))?;
+            if !moved {
+                return Ok(());
+            }
+        }
+        Err(Violation::new("the speed layer does not come to rest"))
+    }
+
+    fn expect_all_answered(&self) -> Result<(), Violation> {
+        let Some(roles) = &self.roles else {
+            return Err(Violation::new("does not start without faults"));
+        };
+        if roles.answered_to.is_at_or_beyond(&self.read_to) {
+            return Ok(());
+        }
+        Err(Violation::new(format!(
+            "answers end at {:?}, the log at {:?}",
+            roles.answered_to, self.read_to
+        )))
+    }
+}
+
+impl Roles {
+    /// What the binary does after a commit: serve it, and tell the speed layer.
+    fn follow(&mut self, manifest: &Manifest, disk: &Disk) -> Attempt<()> {
+        if manifest.next_recipe != self.recipe {
+            // The recipe that is in force from the manifest's cut on: derive what lies above again.
+            let recipe = Arc::new(assets::load(disk, Path::new(DATA_DIR), &manifest.next_recipe)?);
+            self.enricher.switch(&recipe, &manifest.cut)?;
+            self.loader = Loader::open(
+                self.enriched.clone(),
+                self.bad.clone(),
+                Arc::clone(&self.realtime),
+                manifest.next_recipe.clone(),
+                manifest.cut.clone(),
+            )?;
+            self.recipe.clone_from(&manifest.next_recipe);
+        }
+        self.serve()
+    }
+
+    /// Serves the newest iteration as soon as no answer gets shorter by it.
+    fn serve(&mut self) -> Attempt<()> {
+        if self.lambda.advance()? {
+            let cut = self.lambda.served().cut.clone();
+            self.enricher.raise(&cut);
+            self.loader.raise(&cut);
+            self.lambda.forget();
+            self.loader.forget(&self.lambda.oldest_pinned_cut(), usize::MAX)?;
+        }
+        Ok(())
+    }
+
+    /// One turn of the speed layer; false when it has nothing to do.
+    fn turn(&mut self) -> Attempt<bool> {
+        if self.loader.step()? == Progress::Moved {
+            self.serve()?;
+            return Ok(true);
+        }
+        match self.enricher.step()? {
+            Progress::Moved => return Ok(true),
+            Progress::Stalled { reason, .. } => return Err(reason.into()),
+            Progress::Idle => {}
+        }
+        if self.loader.frontier().is_at_or_beyond(&self.enricher.frontier()) {
+            return Ok(false);
+        }
+        self.enricher.rewind(&self.loader.frontier());
+        Ok(true)
+    }
+}
+
+fn compare(
+    found: &[views::rows::Row],
+    expected: &[views::rows::Row],
+    table: &str,
+) -> Result<(), Violation> {
+    if found == expected {
+        return Ok(());
+    }
+    for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
+        if found != expected {
+            return Err(Violation::new(format!(
+                "{table} differ at row {at}:\n    found    {found:?}\n    expected {expected:?}"
+            )));
+        }
+    }
+    Err(Violation::new(format!(
+        "{} {table} are answered, {} expected",
+        found.len(),
+        expected.len()
+    )))
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}

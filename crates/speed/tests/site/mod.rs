@@ -1,0 +1,354 @@
+//! A site of two partitions on streams in memory, whose process can crash, lose tails and find damage, and the rows that
+//! must come of its raw records: enriched one after the other, through the same row builders.
+
+#![allow(dead_code, reason = "each test program uses its own part")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use enrich::iglu::Schemas;
+use enrich::{Outcome, Recipe, Settings};
+use futures::executor::block_on;
+use model::cut::{Cut, Frontier};
+use model::payload::CollectorPayload;
+use model::position::{Offset, Partition, Position, RawRecord};
+use model::time::{Clock, Timestamp};
+use speed::Config;
+use speed::enricher::{Enricher, Progress};
+use speed::loader::Loader;
+use stream::Stream;
+use stream::memory::Memory;
+use views::catalog::Counts;
+use views::realtime::{Options, RealtimeView};
+use views::rows::Row;
+use views::shred::{BadRowRows, EventRows};
+
+pub(crate) const PARTITIONS: u32 = 2;
+
+/// A clock that stands still, so that stamps need no leaving out.
+#[derive(Debug)]
+pub(crate) struct Standing;
+
+impl Clock for Standing {
+    fn now(&self) -> Timestamp {
+        Timestamp(1_790_000_000_000)
+    }
+}
+
+/// Two recipes with different outcomes for [`nested`] records.
+pub(crate) fn recipe(generous: bool) -> Arc<Recipe> {
+    let json_depth_max = if generous { 50 } else { 3 };
+    Arc::new(Recipe::new(Schemas::embedded(), Settings { json_depth_max, ..Settings::default() }))
+}
+
+/// The kinds of raw records that the tests send.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Sent {
+    /// One enriched event.
+    View,
+    /// Four events, the second of which is a bad row.
+    Several,
+    /// No collector payload at all: one bad row and no event.
+    Garbage,
+    /// Its outcome depends on the recipe.
+    Nested,
+    /// Some kilobytes.
+    Long,
+}
+
+pub(crate) fn record(sent: Sent, number: u64) -> Bytes {
+    let page =
+        |more: &str| format!("e=pv&p=web&tv=test-1&url=https%3A%2F%2Fshop.test%2F{number}{more}");
+    let body = match sent {
+        Sent::View => return payload(number, Some(page("")), None),
+        Sent::Long => {
+            return payload(number, Some(page(&format!("%3Fq={}", "x".repeat(3000)))), None);
+        }
+        Sent::Garbage => return Bytes::from(format!("garbage {number}")),
+        Sent::Several => {
+            let view = format!(
+                r#"{{"e":"pv","p":"web","tv":"test-1","url":"https://shop.test/{number}"}}"#
+            );
+            let bad = view.replace(r#""e":"pv""#, r#""e":"pv","ue_pr":"{}","co":"no json""#);
+            format!("{view},{bad},{view},{view}")
+        }
+        Sent::Nested => {
+            let deep = format!("{}{}", "[".repeat(20), "]".repeat(20));
+            format!(
+                r#"{{"e":"pv","p":"web","tv":"test-1","co":"{{\"schema\":\"iglu:com.snowplowanalytics.snowplow/contexts/jsonschema/1-0-0\",\"data\":{deep}}}"}}"#
+            )
+        }
+    };
+    let schema = "iglu:com.snowplowanalytics.snowplow/payload_data/jsonschema/1-0-4";
+    payload(number, None, Some(format!(r#"{{"schema":"{schema}","data":[{body}]}}"#)))
+}
+
+fn payload(number: u64, querystring: Option<String>, body: Option<String>) -> Bytes {
+    let post = body.is_some();
+    let payload = CollectorPayload {
+        ip_address: "192.0.2.7".to_owned(),
+        timestamp: 1_780_000_000_000 + i64::try_from(number).unwrap(),
+        encoding: "UTF-8".to_owned(),
+        collector: "test".to_owned(),
+        path: Some(if post { "/com.snowplowanalytics.snowplow/tp2" } else { "/i" }.to_owned()),
+        querystring,
+        content_type: post.then(|| "application/json".to_owned()),
+        body,
+        network_userid: Some("11111111-2222-4333-8444-555555555555".to_owned()),
+        schema: model::payload::SCHEMA.to_owned(),
+        ..CollectorPayload::default()
+    };
+    payload.encode().into()
+}
+
+/// All rows of a view, by position, and what the marks say.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Shown {
+    pub(crate) events: BTreeMap<Position, Vec<Option<String>>>,
+    pub bad_rows: BTreeMap<Position, Vec<Option<String>>>,
+}
+
+impl Shown {
+    fn add(rows: Vec<Row>, cut: &Cut, into: &mut BTreeMap<Position, Vec<Option<String>>>) {
+        for row in
+            rows.into_iter().filter(|row| !cut.covers(&row.position.partition, row.position.offset))
+        {
+            let twice = into.insert(row.position.clone(), row.cells);
+            assert!(twice.is_none(), "{} stands twice in the view", row.position);
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) raw: Memory,
+    pub(crate) enriched: Memory,
+    pub(crate) bad: Memory,
+    pub(crate) view: Arc<RealtimeView>,
+    pub(crate) recipe: Arc<Recipe>,
+    pub(crate) cut: Cut,
+    pub(crate) enricher: Enricher,
+    pub(crate) loader: Loader,
+    pub(crate) config: Config,
+    sent: u64,
+}
+
+impl Site {
+    pub(crate) fn new() -> Site {
+        let stream = |name| Memory::new(name, PARTITIONS);
+        let (raw, enriched, bad) = (stream("raw"), stream("enriched"), stream("bad"));
+        let config = Config { batch_bytes: 2000, entry_bytes_max: 4000, ..Config::default() };
+        let (recipe, cut, view) = (recipe(true), Cut::default(), new_view());
+        let enricher = open_enricher(&raw, &enriched, &bad, &recipe, &cut, &config);
+        let loader = open_loader(&enriched, &bad, &view, &recipe, &cut);
+        Site { raw, enriched, bad, view, recipe, cut, enricher, loader, config, sent: 0 }
+    }
+
+    pub(crate) fn send(&mut self, partition: u32, sent: &[Sent]) {
+        for &sent in sent {
+            self.sent += 1;
+            let partition = &self.raw.partitions()[partition as usize];
+            block_on(self.raw.append(partition, vec![record(sent, self.sent)])).unwrap();
+        }
+    }
+
+    /// The process ends and starts again: what is in memory is lost.
+    pub(crate) fn restart(&mut self) {
+        self.view = new_view();
+        self.reopen();
+    }
+
+    /// Opens both halves again on the view that there is.
+    pub(crate) fn reopen(&mut self) {
+        self.enricher = open_enricher(
+            &self.raw,
+            &self.enriched,
+            &self.bad,
+            &self.recipe,
+            &self.cut,
+            &self.config,
+        );
+        self.loader = open_loader(&self.enriched, &self.bad, &self.view, &self.recipe, &self.cut);
+    }
+
+    /// The process crashes, and of one of the streams the last `count` entries of each partition are not found again.
+    pub(crate) fn tear(&mut self, enriched: bool, count: usize) {
+        self.change(enriched, |entries| entries.truncate(entries.len().saturating_sub(count)));
+    }
+
+    /// The process crashes, and one entry of each partition reads as something else.
+    pub(crate) fn damage(&mut self, enriched: bool, at: usize) {
+        self.change(enriched, |entries| {
+            if !entries.is_empty() {
+                let at = at % entries.len();
+                let mut bytes = entries[at].to_vec();
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 0x55;
+                entries[at] = bytes.into();
+            }
+        });
+    }
+
+    pub(crate) fn change(&mut self, enriched: bool, change: impl Fn(&mut Vec<Bytes>)) {
+        let stream = if enriched { &mut self.enriched } else { &mut self.bad };
+        *stream = changed(stream, change);
+        self.restart();
+    }
+
+    pub(crate) fn raise(&mut self, cut: &Cut) {
+        self.cut = self.cut.join(cut);
+        self.enricher.raise(cut);
+        self.loader.raise(cut);
+    }
+
+    /// Goes over to another recipe from `cut` on; the view keeps what it has.
+    pub(crate) fn switch(&mut self, recipe: Arc<Recipe>, cut: Cut) {
+        (self.recipe, self.cut) = (recipe, cut);
+        self.enricher.switch(&self.recipe, &self.cut).unwrap();
+        self.loader = open_loader(&self.enriched, &self.bad, &self.view, &self.recipe, &self.cut);
+    }
+
+    pub(crate) fn ends(&self) -> Cut {
+        speed::service::raw_ends(&self.raw).unwrap()
+    }
+
+    /// Both halves until nothing moves and everything is visible, as the service drives them.
+    pub(crate) fn settle(&mut self) {
+        for _ in 0..10_000 {
+            while self.loader.step().unwrap() == Progress::Moved {}
+            if self.enricher.step().unwrap() == Progress::Moved {
+                continue;
+            }
+            let visible = self.loader.frontier();
+            if visible.is_at_or_beyond(&self.enricher.frontier()) {
+                assert!(visible.is_at_or_beyond(&self.ends()), "{visible:?}");
+                return;
+            }
+            self.enricher.rewind(&visible);
+        }
+        panic!("it does not settle: {self:?}");
+    }
+
+    /// What the view shows between cut and frontier.
+    pub(crate) fn shown(&self) -> Shown {
+        self.shown_with(&self.recipe, &self.cut)
+    }
+
+    pub(crate) fn shown_with(&self, recipe: &Recipe, cut: &Cut) -> Shown {
+        let mut shown = Shown::default();
+        for chunk in &self.view.snapshot(recipe.digest()).chunks {
+            let events = views::rows::read(&[chunk.events().unwrap()]).unwrap();
+            let bad_rows = views::rows::read(&[chunk.bad_rows().unwrap()]).unwrap();
+            Shown::add(events, cut, &mut shown.events);
+            Shown::add(bad_rows, cut, &mut shown.bad_rows);
+        }
+        shown
+    }
+
+    /// What must stand between `cut` and `frontier`.
+    pub(crate) fn expected(&self, recipe: &Recipe, cut: &Cut, frontier: &Frontier) -> Shown {
+        let (mut events, mut bad_rows) = (EventRows::default(), BadRowRows::default());
+        for partition in self.raw.partitions() {
+            for record in all(&self.raw, partition) {
+                let inside = !cut.covers(partition, record.offset)
+                    && frontier.covers(partition, record.offset);
+                let raw = RawRecord { partition, offset: record.offset, bytes: &record.bytes };
+                let outcomes =
+                    if inside { enrich::enrich(&raw, recipe).unwrap() } else { Vec::new() };
+                for (index, outcome) in (0..).zip(outcomes) {
+                    let at =
+                        Position { partition: partition.clone(), offset: record.offset, index };
+                    match outcome {
+                        Outcome::Enriched(mut event) => {
+                            event.etl_tstamp = Some(Standing.now());
+                            events.push(&at, &event);
+                        }
+                        Outcome::Failed { bad_row, .. } | Outcome::Bad(bad_row) => {
+                            bad_rows
+                                .push(&at, &bad_row.to_json(&enrich::processor(), Standing.now()));
+                        }
+                        Outcome::Dropped { .. } => {}
+                    }
+                }
+            }
+        }
+        let mut expected = Shown::default();
+        let read = |batch| views::rows::read(&[batch]).unwrap();
+        Shown::add(read(events.finish()), cut, &mut expected.events);
+        Shown::add(read(bad_rows.finish()), cut, &mut expected.bad_rows);
+        expected
+    }
+
+    /// The view shows what it must between cut and frontier, each row once, and nothing else.
+    pub(crate) fn check(&self) {
+        let frontier = self.cut.join(&self.view.snapshot(self.recipe.digest()).frontier);
+        assert_eq!(self.shown(), self.expected(&self.recipe, &self.cut, &frontier));
+    }
+
+    /// The sum of all marks that the view took, and its records.
+    pub(crate) fn marked(&self) -> (u64, Counts) {
+        let chunks = &self.view.snapshot(self.recipe.digest()).chunks;
+        let sum = |(records, counts): (u64, Counts), (more, plus): (u64, Counts)| {
+            (records + more, counts.plus(&plus))
+        };
+        chunks.iter().map(|chunk| chunk.tally().unwrap()).fold((0, Counts::default()), sum)
+    }
+}
+
+pub(crate) fn new_view() -> Arc<RealtimeView> {
+    Arc::new(RealtimeView::new(Options { memory_bytes_max: 1 << 30, spill: None }))
+}
+
+fn open_enricher(
+    raw: &Memory,
+    enriched: &Memory,
+    bad: &Memory,
+    recipe: &Arc<Recipe>,
+    cut: &Cut,
+    config: &Config,
+) -> Enricher {
+    let stream = |stream: &Memory| -> Arc<dyn Stream> { Arc::new(stream.clone()) };
+    let (recipe, clock) = (Arc::clone(recipe), Arc::new(Standing));
+    Enricher::open(stream(raw), stream(enriched), stream(bad), recipe, cut, clock, config.clone())
+        .unwrap()
+}
+
+fn open_loader(
+    enriched: &Memory,
+    bad: &Memory,
+    view: &Arc<RealtimeView>,
+    recipe: &Recipe,
+    cut: &Cut,
+) -> Loader {
+    let stream = |stream: &Memory| -> Arc<dyn Stream> { Arc::new(stream.clone()) };
+    let digest = recipe.digest().to_owned();
+    Loader::open(stream(enriched), stream(bad), Arc::clone(view), digest, cut.clone()).unwrap()
+}
+
+/// The stream with other entries; the places of those that stay do not matter.
+fn changed(stream: &Memory, change: impl Fn(&mut Vec<Bytes>)) -> Memory {
+    let copy = Memory::new(stream.name(), PARTITIONS);
+    for partition in stream.partitions() {
+        let mut entries = all(stream, partition).into_iter().map(|record| record.bytes).collect();
+        change(&mut entries);
+        if !entries.is_empty() {
+            block_on(copy.append(partition, entries)).unwrap();
+        }
+    }
+    copy
+}
+
+pub(crate) fn all(stream: &Memory, partition: &Partition) -> Vec<stream::Record> {
+    let start = stream.start(partition).unwrap();
+    stream.read(partition, start, usize::MAX).unwrap().records
+}
+
+/// A cut at these offsets.
+pub(crate) fn cut(zero: u64, one: u64) -> Cut {
+    let offsets = [zero, one].into_iter();
+    (0..)
+        .zip(offsets)
+        .map(|(p, o)| (Partition::of_stream("raw", p), Offset::from_number(o)))
+        .collect()
+}

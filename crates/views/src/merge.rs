@@ -1,0 +1,101 @@
+//! The merge in plain Rust: batch rows below the cut and real-time rows from there to the frontier, each position once.
+//!
+//! The simulator, `verify` and tests use it as the reference for what serving answers in SQL. It reads everything into
+//! memory, checks every digest, and fails rather than answer from less.
+
+use std::path::Path;
+
+use model::cut::{Cut, Frontier};
+use model::files::Files;
+
+use crate::Error;
+use crate::catalog::{Table, TableFile};
+use crate::lambda::Pin;
+use crate::rows::{self, Row};
+use crate::tables;
+
+/// All rows below a frontier, in the order of their positions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MergedRows {
+    pub events: Vec<Row>,
+    pub bad_rows: Vec<Row>,
+}
+
+impl MergedRows {
+    /// The rows without what equality leaves out: times that were stamped outside of the enrich function, and attempt
+    /// counters.
+    pub fn comparable(self) -> MergedRows {
+        MergedRows {
+            events: self.events.into_iter().map(Row::without_stamps).collect(),
+            bad_rows: self.bad_rows.into_iter().map(Row::without_failure_time).collect(),
+        }
+    }
+}
+
+/// The rows that a pin answers from.
+///
+/// # Errors
+/// [`Error::Missing`] and [`Error::Damaged`] for a file of the batch view; [`Error::Position`] when a position occurs
+/// twice or on the wrong side.
+pub fn rows(pin: &Pin, files: &dyn Files, data_dir: &Path) -> Result<MergedRows, Error> {
+    let cut = &pin.manifest.cut;
+    let mut merged = MergedRows::default();
+    for file in &pin.manifest.files {
+        let found = batch_rows(file, cut, files, data_dir)?;
+        match file.table {
+            Table::Events => merged.events.extend(found),
+            Table::BadRows => merged.bad_rows.extend(found),
+        }
+    }
+    for chunk in &pin.snapshot.chunks {
+        merged.events.extend(above(rows::read(&[chunk.events_beyond(cut)?])?, cut, &pin.frontier)?);
+        merged.bad_rows.extend(above(
+            rows::read(&[chunk.bad_rows_beyond(cut)?])?,
+            cut,
+            &pin.frontier,
+        )?);
+    }
+    sort_unique(&mut merged.events)?;
+    sort_unique(&mut merged.bad_rows)?;
+    Ok(merged)
+}
+
+/// The rows of one file, which lie in its range and below the cut.
+fn batch_rows(
+    file: &TableFile,
+    cut: &Cut,
+    files: &dyn Files,
+    data_dir: &Path,
+) -> Result<Vec<Row>, Error> {
+    let rows = rows::read(&tables::read(files, data_dir, file)?)?;
+    for Row { position, .. } in &rows {
+        let in_range =
+            position.partition == file.partition && (file.from..file.to).contains(&position.offset);
+        if !in_range || !cut.covers(&position.partition, position.offset) {
+            let detail = "a row of a table file lies outside of the file's range or above the cut";
+            return Err(Error::Position { position: position.clone(), detail });
+        }
+    }
+    Ok(rows)
+}
+
+fn above(rows: Vec<Row>, cut: &Cut, frontier: &Frontier) -> Result<Vec<Row>, Error> {
+    for Row { position, .. } in &rows {
+        let below_cut = cut.covers(&position.partition, position.offset);
+        if below_cut || !frontier.covers(&position.partition, position.offset) {
+            let detail = "a real-time row lies below the cut or beyond the frontier";
+            return Err(Error::Position { position: position.clone(), detail });
+        }
+    }
+    Ok(rows)
+}
+
+fn sort_unique(rows: &mut [Row]) -> Result<(), Error> {
+    rows.sort_by(|one, other| one.position.cmp(&other.position));
+    match rows.windows(2).find(|pair| pair[0].position == pair[1].position) {
+        Some(pair) => {
+            Err(Error::Position { position: pair[0].position.clone(), detail: "it occurs twice" })
+        }
+        None => Ok(()),
+    }
+}

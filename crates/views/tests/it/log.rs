@@ -1,0 +1,147 @@
+//! A log whose outcomes are known from the position alone, so that every answer can be computed a second time.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use model::cut::{Cut, Frontier};
+use model::event::EnrichedEvent;
+use model::files::Files;
+use model::position::{Offset, Partition, Position, Range};
+use views::catalog::{Catalog, Commit, Counts, LedgerEntry, Manifest, Table};
+use views::merge::MergedRows;
+use views::realtime::{NewChunk, Options, RealtimeView};
+use views::shred::{BadRowRows, EventRows};
+use views::{rows, tables};
+
+pub(crate) const DATA: &str = "/data";
+pub(crate) const RECIPE: &str = "recipe-a";
+
+pub(crate) fn data_dir() -> PathBuf {
+    PathBuf::from(DATA)
+}
+
+pub(crate) fn raw(index: u32) -> Partition {
+    Partition::of_stream("raw", index)
+}
+
+pub(crate) fn at(number: u64) -> Offset {
+    Offset::from_number(number)
+}
+
+pub(crate) fn range(partition: u32, from: u64, to: u64) -> Range {
+    Range { partition: raw(partition), from: at(from), to: at(to) }
+}
+
+pub(crate) fn cut(first: u64, second: u64) -> Cut {
+    Cut::new([(raw(0), at(first)), (raw(1), at(second))])
+}
+
+/// Which outcomes the record at an offset has: true for an enriched event, false for a bad row. Each offset that is 3
+/// modulo 4 is a hole.
+fn outcomes(offset: u64) -> Vec<bool> {
+    match offset % 4 {
+        0 => vec![true],
+        1 => vec![true, false, true],
+        2 => vec![false],
+        _ => Vec::new(),
+    }
+}
+
+/// The outcomes of a range as rows, with records and counts.
+pub(crate) fn shred(range: &Range) -> (RecordBatch, RecordBatch, u64, Counts) {
+    let (mut events, mut bad_rows) = (EventRows::new(), BadRowRows::new());
+    let (mut records, mut counts) = (0, Counts::default());
+    for offset in range.from.number()..range.to.number() {
+        let outcomes = outcomes(offset);
+        records += u64::from(!outcomes.is_empty());
+        for (index, enriched) in (0u32..).zip(outcomes) {
+            let position =
+                Position { partition: range.partition.clone(), offset: at(offset), index };
+            counts.outcomes += 1;
+            if enriched {
+                counts.enriched += 1;
+                let event_id = Some(position.to_string());
+                events.push(&position, &EnrichedEvent { event_id, ..EnrichedEvent::default() });
+            } else {
+                counts.bad += 1;
+                bad_rows.push(&position, &format!("{{\"data\":{{\"payload\":\"{position}\"}}}}"));
+            }
+        }
+    }
+    (events.finish(), bad_rows.finish(), records, counts)
+}
+
+pub(crate) fn chunk(range: Range) -> NewChunk {
+    let (events, bad_rows, records, counts) = shred(&range);
+    NewChunk { range, records, counts, events, bad_rows }
+}
+
+/// All rows of the log below the frontier, computed from nothing else.
+pub(crate) fn expected(frontier: &Frontier) -> MergedRows {
+    let mut expected = MergedRows::default();
+    for (partition, end) in frontier.iter() {
+        let whole = Range { partition: partition.clone(), from: Offset::BEGINNING, to: end };
+        let (events, bad_rows, ..) = shred(&whole);
+        expected.events.extend(rows::read(&[events]).unwrap());
+        expected.bad_rows.extend(rows::read(&[bad_rows]).unwrap());
+    }
+    expected
+}
+
+pub(crate) fn open(files: &Arc<dyn Files>) -> Catalog {
+    Catalog::open(files.clone(), Path::new(DATA), || Ok(Manifest::first(RECIPE, "t"))).unwrap()
+}
+
+pub(crate) fn view() -> RealtimeView {
+    RealtimeView::new(Options { memory_bytes_max: u64::MAX, spill: None })
+}
+
+/// The manifest of the iteration that moves the newest one's cut to `to`; its files are written.
+pub(crate) fn plan(files: &dyn Files, newest: &Manifest, to: &Cut) -> Manifest {
+    let iteration = newest.iteration + 1;
+    let recipe = newest.next_recipe.clone();
+    let mut next = Manifest {
+        iteration,
+        parent: Some(newest.iteration),
+        committed_at: "t".to_owned(),
+        cut: to.clone(),
+        recipe: recipe.clone(),
+        ..newest.clone()
+    };
+    for (partition, end) in to.iter() {
+        let from = newest.cut.of(partition);
+        if from == end {
+            continue;
+        }
+        let range = Range { partition: partition.clone(), from, to: end };
+        let (events, bad_rows, records, counts) = shred(&range);
+        for (table, rows) in [(Table::Events, events), (Table::BadRows, bad_rows)] {
+            let written =
+                tables::write(files, Path::new(DATA), table, &range, iteration, &recipe, &[rows]);
+            next.files.push(written.unwrap());
+        }
+        let partition = partition.clone();
+        let (recipe, master) = (recipe.clone(), "master/x".to_owned());
+        next.ledger.push(LedgerEntry {
+            partition,
+            from,
+            to: end,
+            records,
+            counts,
+            iteration,
+            recipe,
+            master,
+        });
+    }
+    next
+}
+
+/// Moves the cut by one iteration.
+pub(crate) fn iterate(files: &dyn Files, catalog: &Catalog, to: &Cut) {
+    let next = plan(files, &catalog.newest(), to);
+    match catalog.commit(next).unwrap() {
+        Commit::Published(_) => {}
+        Commit::Lost(newest) => panic!("lost to iteration {}", newest.iteration),
+    }
+}
