@@ -12,7 +12,7 @@ use model::files::{File, Files, Space};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct MemoryDisk(Arc<Mutex<State>>);
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct State {
     contents: Vec<Content>,
     names: BTreeMap<PathBuf, usize>,
@@ -45,6 +45,11 @@ impl MemoryDisk {
         let dead = state.is_dead();
         state.dies_at = None;
         dead
+    }
+
+    /// Another disk with the same files.
+    pub(crate) fn copy(&self) -> MemoryDisk {
+        MemoryDisk(Arc::new(Mutex::new(self.0.lock().unwrap().clone())))
     }
 
     pub(crate) fn allow_listing(&self, allowed: bool) {

@@ -7,7 +7,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
+use datafusion::parquet::errors::ParquetError;
 
 /// Why the server does not start, or why a statement has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -168,7 +170,13 @@ impl From<Hole> for DataFusionError {
 
 impl From<views::Error> for Error {
     fn from(error: views::Error) -> Error {
-        let message = chain(&error);
+        Error::of_views(&error)
+    }
+}
+
+impl Error {
+    fn of_views(error: &views::Error) -> Error {
+        let message = chain(error);
         match error {
             views::Error::Missing(_)
             | views::Error::Damaged { .. }
@@ -192,8 +200,8 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 
 impl From<DataFusionError> for Error {
     fn from(error: DataFusionError) -> Error {
-        if let Some(hole) = find_hole(&error) {
-            return Error::Hole(hole);
+        if let Some(known) = find(&error) {
+            return known;
         }
         let message = plain(&error);
         match error.find_root() {
@@ -208,35 +216,40 @@ impl From<DataFusionError> for Error {
     }
 }
 
-/// The engine wraps errors in several layers, and a file's error passes through the Parquet reader.
-fn find_hole(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+/// Our own error inside of the engine's: it wraps them in several layers, and a file's error passes through the Parquet
+/// reader.
+fn find(error: &(dyn std::error::Error + 'static)) -> Option<Error> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(hole) = error.downcast_ref::<Hole>() {
-            return Some(hole.0.clone());
+            return Some(Error::Hole(hole.0.clone()));
         }
-        let inner = match error.downcast_ref::<DataFusionError>() {
-            Some(DataFusionError::External(inner)) => {
-                Some(inner.as_ref() as &(dyn std::error::Error + 'static))
-            }
-            Some(DataFusionError::Shared(inner)) => Some(inner.as_ref() as _),
-            Some(DataFusionError::ParquetError(inner)) => Some(inner.as_ref() as _),
-            Some(DataFusionError::ArrowError(inner, _)) => Some(inner.as_ref() as _),
-            _ => match error.downcast_ref::<datafusion::parquet::errors::ParquetError>() {
-                Some(datafusion::parquet::errors::ParquetError::External(inner)) => {
-                    Some(inner.as_ref() as _)
-                }
-                _ => match error.downcast_ref::<arrow::error::ArrowError>() {
-                    Some(arrow::error::ArrowError::ExternalError(inner)) => {
-                        Some(inner.as_ref() as _)
-                    }
-                    _ => None,
-                },
-            },
-        };
-        next = inner.or_else(|| error.source());
+        if let Some(error) = error.downcast_ref::<views::Error>() {
+            return Some(Error::of_views(error));
+        }
+        next = inside(error).or_else(|| error.source());
     }
     None
+}
+
+/// What an error of the engine, of Parquet or of Arrow wraps.
+fn inside<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a (dyn std::error::Error + 'static)> {
+    if let Some(error) = error.downcast_ref::<DataFusionError>() {
+        return match error {
+            DataFusionError::External(inner) => Some(inner.as_ref()),
+            DataFusionError::Shared(inner) => Some(inner.as_ref()),
+            DataFusionError::ParquetError(inner) => Some(inner.as_ref()),
+            DataFusionError::ArrowError(inner, _) => Some(inner.as_ref()),
+            _ => None,
+        };
+    }
+    if let Some(ParquetError::External(inner)) = error.downcast_ref() {
+        return Some(inner.as_ref());
+    }
+    match error.downcast_ref() {
+        Some(ArrowError::ExternalError(inner)) => Some(inner.as_ref()),
+        _ => None,
+    }
 }
 
 /// The message without the engine's own prefixes and without advice to report a bug to its authors.

@@ -34,7 +34,6 @@ use views::lambda::Pin;
 use views::realtime::Chunk;
 
 use crate::batch_files::{BatchFiles, Readers};
-use crate::error::Error;
 
 /// The column that tells the layer of a row.
 pub const LAYER_COLUMN: &str = "_layer";
@@ -322,9 +321,9 @@ pub(crate) fn joined(error: tokio::task::JoinError) -> DataFusionError {
     DataFusionError::ExecutionJoin(Box::new(error))
 }
 
-/// Carries an error of the views through the engine; [`Error`] tells holes from others on the other side.
+/// Carries an error of the views through the engine; [`crate::Error`] finds it again on the other side.
 pub(crate) fn external(error: views::Error) -> DataFusionError {
-    DataFusionError::External(Box::new(Error::from(error)))
+    DataFusionError::External(Box::new(error))
 }
 
 /// The partitions that any of the vectors names, in the order of their names.

@@ -81,7 +81,6 @@ fn operators(sql: &str) -> Result<usize, Error> {
             | Keyword::OVERLAPS
             | Keyword::COLLATE
             | Keyword::AT
-            | Keyword::ISNULL
             | Keyword::NOTNULL
             | Keyword::MEMBER
             | Keyword::OPERATOR

@@ -80,10 +80,18 @@ fn agent() -> ureq::Agent {
         .into()
 }
 
-fn answer(url: &str, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Value> {
+fn answer(
+    url: &str,
+    answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+) -> Result<Value> {
     let mut answer = answer.with_context(|| format!("ask `{url}`"))?;
     let status = answer.status();
-    let text = answer.body_mut().with_config().limit(u64::MAX).read_to_string().with_context(|| format!("read `{url}`"))?;
+    let text = answer
+        .body_mut()
+        .with_config()
+        .limit(u64::MAX)
+        .read_to_string()
+        .with_context(|| format!("read `{url}`"))?;
     if !status.is_success() {
         let error: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
         let part = |name: &str| error["error"][name].as_str().map(str::to_owned);

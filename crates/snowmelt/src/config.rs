@@ -127,7 +127,10 @@ const NOT_KEYS: [&str; 1] = ["SNOWMELT_LOG"];
 /// # Errors
 /// For a file that cannot be read, an unknown key (named with its path), a value of the wrong form, and values that
 /// do not fit together; all of the latter at once.
-pub(crate) fn load(sources: &Sources, environment: impl Iterator<Item = (String, String)>) -> Result<Config> {
+pub(crate) fn load(
+    sources: &Sources,
+    environment: impl Iterator<Item = (String, String)>,
+) -> Result<Config> {
     let mut tree = match &sources.config {
         Some(file) => read_file(file)?,
         None => toml::Table::new(),
@@ -137,8 +140,10 @@ pub(crate) fn load(sources: &Sources, environment: impl Iterator<Item = (String,
         .collect();
     variables.sort();
     for (name, value) in variables {
-        let key = name["SNOWMELT_".len()..].to_ascii_lowercase().replace("__", ".").replace('_', "-");
-        insert(&mut tree, &key, parse_value(&value)).with_context(|| format!("environment variable `{name}`"))?;
+        let key =
+            name["SNOWMELT_".len()..].to_ascii_lowercase().replace("__", ".").replace('_', "-");
+        insert(&mut tree, &key, parse_value(&value))
+            .with_context(|| format!("environment variable `{name}`"))?;
     }
     for setting in &sources.set {
         let Some((key, value)) = setting.split_once('=') else {
@@ -147,14 +152,19 @@ pub(crate) fn load(sources: &Sources, environment: impl Iterator<Item = (String,
         insert(&mut tree, key, parse_value(value)).with_context(|| format!("`--set {setting}`"))?;
     }
     if let Some(dir) = &sources.data_dir {
-        let dir = dir.to_str().with_context(|| format!("`{}` is not valid UTF-8", dir.display()))?;
+        let dir =
+            dir.to_str().with_context(|| format!("`{}` is not valid UTF-8", dir.display()))?;
         insert(&mut tree, "data-dir", toml::Value::String(dir.to_owned()))?;
     }
-    let config: Config = serde_path_to_error::deserialize(toml::Value::Table(tree)).map_err(|error| {
-        let path = error.path().to_string();
-        let hint = "`snowmelt config dump` shows every key";
-        anyhow::anyhow!("configuration key `{path}`: {}; {hint}", error.into_inner().to_string().trim())
-    })?;
+    let config: Config =
+        serde_path_to_error::deserialize(toml::Value::Table(tree)).map_err(|error| {
+            let path = error.path().to_string();
+            let hint = "`snowmelt config dump` shows every key";
+            anyhow::anyhow!(
+                "configuration key `{path}`: {}; {hint}",
+                error.into_inner().to_string().trim()
+            )
+        })?;
     check(&config)?;
     Ok(config)
 }
@@ -173,10 +183,16 @@ pub(crate) fn dump(config: &Config) -> Result<String> {
 fn check(config: &Config) -> Result<()> {
     let mut problems = Vec::new();
     if !(1..=64).contains(&config.stream.partitions) {
-        problems.push(format!("`stream.partitions`: {} is not between 1 and 64", config.stream.partitions));
+        problems.push(format!(
+            "`stream.partitions`: {} is not between 1 and 64",
+            config.stream.partitions
+        ));
     }
     if config.enrich.json_depth_max == 0 || config.enrich.json_depth_max > 100 {
-        problems.push(format!("`enrich.json-depth-max`: {} is not between 1 and 100", config.enrich.json_depth_max));
+        problems.push(format!(
+            "`enrich.json-depth-max`: {} is not between 1 and 100",
+            config.enrich.json_depth_max
+        ));
     }
     if config.enrich.record_bytes_max > 4 << 20 || config.enrich.record_bytes_max < 10_000 {
         problems.push(format!(
@@ -185,7 +201,10 @@ fn check(config: &Config) -> Result<()> {
         ));
     }
     if config.admin.port.is_some() {
-        problems.push("`admin.port`: not used by `up`, whose health and metrics are on `server.http-port`".to_owned());
+        problems.push(
+            "`admin.port`: not used by `up`, whose health and metrics are on `server.http-port`"
+                .to_owned(),
+        );
     }
     for folder in &config.enrich.schemas {
         if !folder.is_dir() {
@@ -196,9 +215,14 @@ fn check(config: &Config) -> Result<()> {
 }
 
 fn read_file(file: &Path) -> Result<toml::Table> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("read configuration `{}`", file.display()))?;
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("read configuration `{}`", file.display()))?;
     text.parse().map_err(|error: toml::de::Error| {
-        anyhow::anyhow!("configuration `{}` is not TOML: {}", file.display(), error.to_string().trim())
+        anyhow::anyhow!(
+            "configuration `{}` is not TOML: {}",
+            file.display(),
+            error.to_string().trim()
+        )
     })
 }
 
@@ -217,7 +241,9 @@ fn insert(tree: &mut toml::Table, key: &str, value: toml::Value) -> Result<()> {
     let mut table = tree;
     for part in path.into_iter().flat_map(|path| path.split('.')) {
         let entry = table.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-        table = entry.as_table_mut().with_context(|| format!("`{part}` in `{key}` is a value, not a section"))?;
+        table = entry
+            .as_table_mut()
+            .with_context(|| format!("`{part}` in `{key}` is a value, not a section"))?;
     }
     if last.is_empty() {
         bail!("`{key}` is not a key");
@@ -245,15 +271,25 @@ mod tests {
     use super::*;
 
     fn load_with(set: &[&str], environment: &[(&str, &str)]) -> Result<Config> {
-        let sources = Sources { set: set.iter().map(|text| (*text).to_owned()).collect(), ..Sources::default() };
-        load(&sources, environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+        let sources = Sources {
+            set: set.iter().map(|text| (*text).to_owned()).collect(),
+            ..Sources::default()
+        };
+        load(
+            &sources,
+            environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        )
     }
 
     #[test]
     fn a_key_can_be_set_and_a_later_source_wins() {
         let config = load_with(
             &["collector.port=9091", "batch.interval=30s"],
-            &[("SNOWMELT_COLLECTOR__PORT", "1"), ("SNOWMELT_STREAM__DISK_RESERVE", "0"), ("SNOWMELT_LOG", "debug")],
+            &[
+                ("SNOWMELT_COLLECTOR__PORT", "1"),
+                ("SNOWMELT_STREAM__DISK_RESERVE", "0"),
+                ("SNOWMELT_LOG", "debug"),
+            ],
         )
         .unwrap();
         assert_eq!(config.collector.port, 9091);
@@ -270,19 +306,31 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_refused_by_its_path() {
-        for (set, name) in [("collector.prot=1", "prot"), ("nothing=1", "nothing"), ("batch.interval=soon", "batch.interval")] {
+        for (set, name) in [
+            ("collector.prot=1", "prot"),
+            ("nothing=1", "nothing"),
+            ("batch.interval=soon", "batch.interval"),
+        ] {
             let error = format!("{:#}", load_with(&[set], &[]).unwrap_err());
             assert!(error.contains(name), "{error}");
         }
         assert!(load_with(&[], &[("SNOWMELT_NOTHING", "1")]).is_err());
         assert!(load_with(&["collector.port"], &[]).is_err());
-        assert!(load_with(&["data-dir.x=1", "data-dir=/tmp"], &[]).is_ok_and(|c| c.data_dir == Path::new("/tmp")));
+        assert!(
+            load_with(&["data-dir.x=1", "data-dir=/tmp"], &[])
+                .is_ok_and(|c| c.data_dir == Path::new("/tmp"))
+        );
     }
 
     #[test]
     fn all_values_that_do_not_fit_are_named_at_once() {
-        let error = load_with(&["stream.partitions=0", "enrich.json-depth-max=0"], &[]).unwrap_err().to_string();
-        assert!(error.contains("stream.partitions") && error.contains("enrich.json-depth-max"), "{error}");
+        let error = load_with(&["stream.partitions=0", "enrich.json-depth-max=0"], &[])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("stream.partitions") && error.contains("enrich.json-depth-max"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -292,6 +340,10 @@ mod tests {
         assert!(!text.contains("hush"), "{text}");
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
-        load(&Sources { config: Some(file.path().to_owned()), ..Sources::default() }, std::iter::empty()).unwrap();
+        load(
+            &Sources { config: Some(file.path().to_owned()), ..Sources::default() },
+            std::iter::empty(),
+        )
+        .unwrap();
     }
 }

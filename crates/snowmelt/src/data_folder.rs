@@ -43,14 +43,19 @@ impl DataFolder {
         match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
-                let owner = read_run(path).ok().flatten().map(|run| format!(" (pid {})", run.pid)).unwrap_or_default();
+                let owner = read_run(path)
+                    .ok()
+                    .flatten()
+                    .map(|run| format!(" (pid {})", run.pid))
+                    .unwrap_or_default();
                 bail!(
                     "data folder `{}` is in use by another snowmelt process{owner}: stop it, or {way_out}",
                     path.display()
                 );
             }
             Err(error) => {
-                return Err(io::Error::from(error)).with_context(|| format!("lock `{}`", lock_path.display()));
+                return Err(io::Error::from(error))
+                    .with_context(|| format!("lock `{}`", lock_path.display()));
             }
         }
         // A leftover of a process that was killed.
@@ -83,7 +88,9 @@ impl Drop for DataFolder {
 pub(crate) fn read_run(data_dir: &Path) -> Result<Option<Run>> {
     let path = data_dir.join("run.json");
     match std::fs::read(&path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).with_context(|| format!("read `{}`", path.display())),
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .with_context(|| format!("read `{}`", path.display())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("read `{}`", path.display())),
     }
@@ -117,7 +124,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = DataFolder::lock(dir.path()).unwrap();
         assert!(read_run(dir.path()).unwrap().is_none());
-        let run = Run { pid: 1, collector: "127.0.0.1:1".into(), http: "127.0.0.1:2".into(), pg: "off".into() };
+        let run = Run {
+            pid: 1,
+            collector: "127.0.0.1:1".into(),
+            http: "127.0.0.1:2".into(),
+            pg: "off".into(),
+        };
         folder.write_run(&run).unwrap();
         assert_eq!(read_run(dir.path()).unwrap().unwrap().http, run.http);
         drop(folder);

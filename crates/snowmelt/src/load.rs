@@ -140,10 +140,15 @@ impl Sender {
         }
         let connections = self.plan.connections.max(1) as f64;
         let place = request as f64 * connections + self.number as f64;
-        Duration::from_secs_f64(place * self.plan.events_per_request as f64 / self.plan.events_per_second as f64)
+        Duration::from_secs_f64(
+            place * self.plan.events_per_request as f64 / self.plan.events_per_second as f64,
+        )
     }
 
-    async fn connected<'a>(&mut self, connection: &'a mut Option<TcpStream>) -> Option<&'a mut TcpStream> {
+    async fn connected<'a>(
+        &mut self,
+        connection: &'a mut Option<TcpStream>,
+    ) -> Option<&'a mut TcpStream> {
         if connection.is_none() {
             match TcpStream::connect(&self.plan.address).await {
                 Ok(stream) => {
@@ -178,7 +183,11 @@ impl Sender {
             connection.write_all(&request).await.context("send a request")?;
             read_answer(connection).await
         };
-        match tokio::time::timeout(Duration::from_secs(30), answer).await.context("wait for an answer").flatten() {
+        match tokio::time::timeout(Duration::from_secs(30), answer)
+            .await
+            .context("wait for an answer")
+            .flatten()
+        {
             Ok((status, keep_alive)) => {
                 self.report.latencies.push(started.elapsed());
                 if status == 200 {
@@ -188,7 +197,11 @@ impl Sender {
                     self.report.rejected += count;
                     self.report.last_trouble = Some(format!("status {status}"));
                 }
-                if keep_alive { Ok(()) } else { bail!("the collector closed the connection after status {status}") }
+                if keep_alive {
+                    Ok(())
+                } else {
+                    bail!("the collector closed the connection after status {status}")
+                }
             }
             Err(error) => {
                 self.report.unknown += count;
@@ -207,13 +220,19 @@ async fn read_answer(connection: &mut TcpStream) -> Result<(u16, bool)> {
         }
         let mut headers = [httparse::EMPTY_HEADER; 64];
         let mut response = httparse::Response::new(&mut headers);
-        let httparse::Status::Complete(head) = response.parse(&bytes).context("read an answer")? else { continue };
+        let httparse::Status::Complete(head) = response.parse(&bytes).context("read an answer")?
+        else {
+            continue;
+        };
         let value_of = |name: &str| {
-            let found = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
+            let found =
+                response.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
             found.and_then(|header| std::str::from_utf8(header.value).ok())
         };
-        let length: usize = value_of("content-length").and_then(|text| text.trim().parse().ok()).unwrap_or(0);
-        let keep_alive = !value_of("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
+        let length: usize =
+            value_of("content-length").and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+        let keep_alive =
+            !value_of("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
         let status = response.code.context("an answer without a status")?;
         while bytes.len() < head + length {
             if connection.read_buf(&mut bytes).await.context("read an answer")? == 0 {
@@ -246,7 +265,8 @@ pub(crate) fn parse_url(url: &str) -> Result<(String, String)> {
     }
     let has_port = address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
     let address = if has_port { address.to_owned() } else { format!("{address}:80") };
-    let path = if path.is_empty() || path == "/" { "/com.snowplowanalytics.snowplow/tp2" } else { path };
+    let path =
+        if path.is_empty() || path == "/" { "/com.snowplowanalytics.snowplow/tp2" } else { path };
     Ok((address, path.to_owned()))
 }
 

@@ -26,22 +26,36 @@ impl Table {
 
     /// Aligned columns; numbers to the right, nulls empty, long texts whole.
     pub(crate) fn print_text(&self, out: &mut dyn Write) -> io::Result<()> {
-        let texts: Vec<Vec<String>> = self.rows.iter().map(|row| row.iter().map(text_of).collect()).collect();
+        let texts: Vec<Vec<String>> =
+            self.rows.iter().map(|row| row.iter().map(text_of).collect()).collect();
         let width = |at: usize| {
             let cells = texts.iter().filter_map(|row| row.get(at)).map(|text| text.chars().count());
             cells.chain([self.columns[at].chars().count()]).max().unwrap_or(0)
         };
         let widths: Vec<usize> = (0..self.columns.len()).map(width).collect();
-        let header: Vec<String> = self.columns.iter().zip(&widths).map(|(name, width)| format!("{name:width$}")).collect();
+        let header: Vec<String> = self
+            .columns
+            .iter()
+            .zip(&widths)
+            .map(|(name, width)| format!("{name:width$}"))
+            .collect();
         writeln!(out, "{}", header.join(" | ").trim_end())?;
-        writeln!(out, "{}", widths.iter().map(|width| "-".repeat(*width)).collect::<Vec<_>>().join("-+-"))?;
+        writeln!(
+            out,
+            "{}",
+            widths.iter().map(|width| "-".repeat(*width)).collect::<Vec<_>>().join("-+-")
+        )?;
         for (row, texts) in self.rows.iter().zip(&texts) {
             let cells: Vec<String> = row
                 .iter()
                 .zip(texts)
                 .zip(&widths)
                 .map(|((value, text), width)| {
-                    if value.is_number() { format!("{text:>width$}") } else { format!("{text:width$}") }
+                    if value.is_number() {
+                        format!("{text:>width$}")
+                    } else {
+                        format!("{text:width$}")
+                    }
                 })
                 .collect();
             writeln!(out, "{}", cells.join(" | ").trim_end())?;
@@ -57,7 +71,11 @@ impl Table {
         for row in &self.rows {
             let fields: Vec<String> = row
                 .iter()
-                .map(|value| if value.is_null() { String::new() } else { csv_field(&text_of(value)) })
+                .map(
+                    |value| {
+                        if value.is_null() { String::new() } else { csv_field(&text_of(value)) }
+                    },
+                )
                 .collect();
             writeln!(out, "{}", fields.join(","))?;
         }
@@ -67,7 +85,8 @@ impl Table {
     /// One JSON object per line.
     pub(crate) fn print_json(&self, out: &mut dyn Write) -> io::Result<()> {
         for row in &self.rows {
-            let object: Map<String, Value> = self.columns.iter().cloned().zip(row.iter().cloned()).collect();
+            let object: Map<String, Value> =
+                self.columns.iter().cloned().zip(row.iter().cloned()).collect();
             writeln!(out, "{}", Value::Object(object))?;
         }
         Ok(())
@@ -113,11 +132,17 @@ mod tests {
 
     #[test]
     fn csv_quotes_what_needs_it() {
-        assert_eq!(printed(|table, out| table.print_csv(out)), "event,n\npage_view,12\n,3\n\"a,\"\"b\"\"\",1\n");
+        assert_eq!(
+            printed(|table, out| table.print_csv(out)),
+            "event,n\npage_view,12\n,3\n\"a,\"\"b\"\"\",1\n"
+        );
     }
 
     #[test]
     fn json_is_one_object_per_row() {
-        assert!(printed(|table, out| table.print_json(out)).starts_with("{\"event\":\"page_view\",\"n\":12}\n"));
+        assert!(
+            printed(|table, out| table.print_json(out))
+                .starts_with("{\"event\":\"page_view\",\"n\":12}\n")
+        );
     }
 }

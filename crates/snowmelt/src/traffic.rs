@@ -30,8 +30,11 @@ const REFERRERS: [Option<&str>; 5] = [
     Some("https://partner.example/deals?id=7"),
 ];
 
-const DEVICES: [(&str, &str, &str); 3] =
-    [("1920x1080", "1903x969", "en-GB"), ("1440x900", "1425x770", "de-DE"), ("390x844", "390x664", "fr-FR")];
+const DEVICES: [(&str, &str, &str); 3] = [
+    ("1920x1080", "1903x969", "en-GB"),
+    ("1440x900", "1425x770", "de-DE"),
+    ("390x844", "390x664", "fr-FR"),
+];
 
 /// A small generator of numbers (SplitMix64): fast, and equal everywhere for equal seeds.
 #[derive(Clone, Debug)]
@@ -188,8 +191,14 @@ impl Visitor {
 
     fn link_click(&mut self, numbers: &mut Numbers, event_id: &str, now: Timestamp) -> Value {
         let (path, title) = numbers.pick(&PAGES);
-        let click = json!({"targetUrl": format!("https://shop.example{path}"), "elementContent": title});
-        self.self_describing("iglu:com.snowplowanalytics.snowplow/link_click/jsonschema/1-0-1", click, event_id, now)
+        let click =
+            json!({"targetUrl": format!("https://shop.example{path}"), "elementContent": title});
+        self.self_describing(
+            "iglu:com.snowplowanalytics.snowplow/link_click/jsonschema/1-0-1",
+            click,
+            event_id,
+            now,
+        )
     }
 
     fn unknown_schema(&self, event_id: &str, now: Timestamp) -> Value {

@@ -9,14 +9,14 @@ use site::{PARTITIONS, Sent, Site, all, cut, recipe};
 use speed::enricher::Progress;
 use stream::Stream;
 
-use Sent::{Garbage, Long, Nested, Several, View};
+use Sent::{Boxed, Garbage, Long, Several, View};
 
 fn a_site_with_records() -> Site {
     let mut site = Site::new();
     for partition in 0..PARTITIONS {
         site.send(
             partition,
-            &[View, Several, Garbage, Nested, View, Long, Garbage, Garbage, Several, View, View],
+            &[View, Several, Garbage, Boxed, View, Long, Garbage, Garbage, Several, View, View],
         );
     }
     site
@@ -194,7 +194,7 @@ fn both_recipes_can_be_asked_after_a_switch() {
     let (old, old_cut) = (std::sync::Arc::clone(&site.recipe), site.cut.clone());
     site.switch(recipe(false), cut(3, 2));
     assert_eq!(site.enricher.frontier(), cut(3, 2));
-    site.send(0, &[View, Nested]);
+    site.send(0, &[View, Boxed]);
     site.settle();
     site.check();
     let old_frontier = site.view.snapshot(old.digest()).frontier;
@@ -212,7 +212,7 @@ fn both_recipes_can_be_asked_after_a_switch() {
 #[test]
 fn entries_below_the_oldest_cut_in_use_are_forgotten_and_no_others() {
     let mut site = Site::new();
-    site.config.batch_bytes = 1;
+    (site.config.batch_bytes, site.config.entry_bytes_max) = (1, 1 << 20);
     site.restart();
     for _ in 0..400 {
         site.send(0, &[Long]);
@@ -250,7 +250,7 @@ enum Event {
 }
 
 fn events() -> impl Strategy<Value = Event> {
-    let sent = prop_oneof![Just(View), Just(Several), Just(Garbage), Just(Nested), Just(Long)];
+    let sent = prop_oneof![Just(View), Just(Several), Just(Garbage), Just(Boxed), Just(Long)];
     prop_oneof![
         4 => (0..PARTITIONS, proptest::collection::vec(sent, 1..6)).prop_map(|(p, sent)| Event::Send(p, sent)),
         4 => Just(Event::Enrich),
@@ -259,7 +259,7 @@ fn events() -> impl Strategy<Value = Event> {
         2 => (any::<bool>(), 0usize..4).prop_map(|(enriched, count)| Event::Tear(enriched, count)),
         1 => (any::<bool>(), 0usize..9).prop_map(|(enriched, at)| Event::Damage(enriched, at)),
         1 => (0u64..11).prop_map(Event::Raise),
-        1 => (0u64..11, any::<bool>()).prop_map(|(tenths, generous)| Event::Switch(tenths, generous)),
+        1 => (0u64..11, any::<bool>()).prop_map(|(tenths, knows_boxes)| Event::Switch(tenths, knows_boxes)),
         1 => (0usize..20_000).prop_map(Event::Forget),
     ]
 }
@@ -284,16 +284,16 @@ fn happen(site: &mut Site, event: Event) {
         Event::Tear(enriched, count) => site.tear(enriched, count),
         Event::Damage(enriched, at) => site.damage(enriched, at),
         Event::Raise(tenths) => site.raise(&a_later_cut(site, tenths)),
-        Event::Switch(tenths, generous) => {
+        Event::Switch(tenths, knows_boxes) => {
             let cut = a_later_cut(site, tenths);
-            site.switch(recipe(generous), cut);
+            site.switch(recipe(knows_boxes), cut);
         }
         Event::Forget(bytes) => site.loader.forget(&site.cut.clone(), bytes).unwrap(),
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_happens_the_view_shows_each_record_once(events in proptest::collection::vec(events(), 1..40)) {

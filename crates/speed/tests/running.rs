@@ -16,7 +16,7 @@ use speed::{Running, Speed};
 use stream::memory::Memory;
 use stream::{Append, Chunk, Error, Stream};
 
-use Sent::{Garbage, Nested, Several, View};
+use Sent::{Boxed, Garbage, Several, View};
 
 /// A stream whose disk is full at times.
 #[derive(Debug)]
@@ -93,7 +93,7 @@ fn until(what: &str, holds: impl Fn() -> bool) {
 fn a_site_with_records() -> Site {
     let mut site = Site::new();
     for partition in 0..PARTITIONS {
-        site.send(partition, &[View, Several, Garbage, Nested, View]);
+        site.send(partition, &[View, Several, Garbage, Boxed, View]);
     }
     site
 }

@@ -177,6 +177,33 @@ fn answers_stay_whole_while_cuts_move_and_chunks_are_forgotten() {
     });
 }
 
+/// The physical plan of a statement, as text.
+fn plan(world: &World, sql: &str) -> String {
+    let rows = world.rows_of(&format!("explain {sql}"));
+    let physical = rows.iter().find(|row| row[0] == "physical_plan").unwrap_or_else(|| panic!("{rows:?}"));
+    physical[1].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_count_is_answered_from_statistics_in_both_layers() {
+    let world = World::new(small_log());
+    world.see(0, 9);
+    world.commit(&cut(&[(0, 6), (1, 5)]));
+    let plan = plan(&world, "select count(*) from atomic.events");
+    assert!(!plan.contains("DataSourceExec"), "{plan}");
+}
+
+#[test]
+fn filters_and_projections_reach_the_files() {
+    let world = World::new(small_log());
+    world.see(0, 9);
+    world.commit(&cut(&[(0, 6), (1, 5)]));
+    let plan = plan(&world, "select event_id from atomic.events where collector_tstamp > timestamp '2023-11-14 22:15:00'");
+    assert!(plan.contains("predicate=collector_tstamp"), "{plan}");
+    assert!(plan.contains("projection=[collector_tstamp, event_id]"), "{plan}");
+    assert!(!plan.contains("page_url"), "{plan}");
+}
+
 #[test]
 fn tmp_random() {
     let mut seed = 88172645463325252u64;

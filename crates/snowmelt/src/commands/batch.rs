@@ -68,7 +68,11 @@ impl Batch {
 }
 
 fn run_here(server: &Server, file: Option<std::path::PathBuf>) -> Result<Value> {
-    let sources = Sources { config: file, data_dir: Some(server.data_dir().to_owned()), ..Sources::default() };
+    let sources = Sources {
+        config: file,
+        data_dir: Some(server.data_dir().to_owned()),
+        ..Sources::default()
+    };
     let config = config::load(&sources, std::env::vars())?;
     if !config.data_dir.join("streams").is_dir() {
         bail!(
@@ -83,11 +87,15 @@ fn run_here(server: &Server, file: Option<std::path::PathBuf>) -> Result<Value> 
 
 fn list(data_dir: &std::path::Path, as_json: bool) -> Result<()> {
     let files = std::sync::Arc::new(stream::disk::Disk);
-    let manifests = views::catalog::history(files, data_dir)
-        .with_context(|| format!("read the catalog of `{}`", data_dir.display()))?;
-    let columns = ["iteration", "committed_at", "generation", "events", "bad_rows", "cut", "recipe"];
+    let read = || format!("read the catalogue of `{}`", data_dir.display());
+    let Some(catalog) = views::catalog::Catalog::open_read(files, data_dir).with_context(read)? else {
+        bail!("`{}` has no iterations: name a data folder with `--data-dir`", data_dir.display());
+    };
+    let manifests = catalog.history().with_context(read)?;
+    let columns =
+        ["iteration", "committed_at", "generation", "events", "bad_rows", "cut", "recipe"];
     let row = |manifest: &views::catalog::Manifest| -> Result<Vec<Value>> {
-        let rows = |table| manifest.files.iter().filter(|file| file.table == table).map(|file| file.rows).sum::<u64>();
+        let rows = |table| manifest.files_of(table).map(|file| file.rows).sum::<u64>();
         let cut = serde_json::to_value(&manifest.cut).context("print a cut")?;
         Ok(vec![
             manifest.iteration.into(),
@@ -104,6 +112,10 @@ fn list(data_dir: &std::path::Path, as_json: bool) -> Result<()> {
         rows: manifests.iter().map(row).collect::<Result<_>>()?,
     };
     let mut out = std::io::stdout().lock();
-    if as_json { table.print_json(&mut out)? } else { table.print_text(&mut out)? }
+    if as_json {
+        table.print_json(&mut out)?
+    } else {
+        table.print_text(&mut out)?
+    }
     Ok(())
 }

@@ -54,12 +54,14 @@ impl Enrich {
             }
         }
         let registry = assets::Folders::new(Arc::new(stream::disk::Disk), self.schemas);
-        let recipe = assets::current_recipe(&registry, ::enrich::Settings::default()).context("read the schemas")?;
+        let recipe = assets::current_recipe(&registry, ::enrich::Settings::default())
+            .context("read the schemas")?;
         let files = if self.files.is_empty() { vec![PathBuf::from("-")] } else { self.files };
         let mut out = std::io::BufWriter::new(std::io::stdout().lock());
         for file in &files {
             let Input::ThriftBase64 = self.input;
-            enrich_file(file, &recipe, &mut out).with_context(|| format!("enrich `{}`", file.display()))?;
+            enrich_file(file, &recipe, &mut out)
+                .with_context(|| format!("enrich `{}`", file.display()))?;
         }
         out.flush()?;
         Ok(ExitCode::SUCCESS)
@@ -81,7 +83,11 @@ fn enrich_file(file: &Path, recipe: &Recipe, out: &mut dyn Write) -> Result<()> 
         let bytes = base64::engine::general_purpose::STANDARD
             .decode(line.trim())
             .with_context(|| format!("line {} is not base64", number + 1))?;
-        let record = RawRecord { partition: &partition, offset: Offset::from_number(number as u64), bytes: &bytes };
+        let record = RawRecord {
+            partition: &partition,
+            offset: Offset::from_number(number as u64),
+            bytes: &bytes,
+        };
         let outcomes = assets::drive(&record, recipe)?;
         writeln!(out, "{}", to_json(&record, outcomes, SystemClock.now())?)?;
     }
@@ -89,7 +95,8 @@ fn enrich_file(file: &Path, recipe: &Recipe, out: &mut dyn Write) -> Result<()> 
 }
 
 fn to_json(record: &RawRecord<'_>, outcomes: Vec<Outcome>, now: Timestamp) -> Result<Value> {
-    let (mut good, mut bad, mut failed, mut dropped) = (Vec::new(), Vec::<Value>::new(), Vec::new(), 0);
+    let (mut good, mut bad, mut failed, mut dropped) =
+        (Vec::new(), Vec::<Value>::new(), Vec::new(), 0);
     let mut print_bad = |row: &model::bad_row::BadRow| -> Result<()> {
         let text = row.to_json(&::enrich::processor(), now);
         bad.push(serde_json::from_str(&text).context("read back a bad row")?);
@@ -110,6 +117,9 @@ fn to_json(record: &RawRecord<'_>, outcomes: Vec<Outcome>, now: Timestamp) -> Re
             Outcome::Dropped { .. } => dropped += 1,
         }
     }
-    let position = json!({"partition": record.partition.as_str(), "offset": record.offset.to_string()});
-    Ok(json!({"position": position, "good": good, "bad": bad, "failed": failed, "dropped": dropped}))
+    let position =
+        json!({"partition": record.partition.as_str(), "offset": record.offset.to_string()});
+    Ok(
+        json!({"position": position, "good": good, "bad": bad, "failed": failed, "dropped": dropped}),
+    )
 }

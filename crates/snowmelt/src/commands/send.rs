@@ -61,7 +61,11 @@ impl Send {
         let ids = self
             .ids
             .as_ref()
-            .map(|path| File::create(path).with_context(|| format!("create `{}`", path.display())).map(Mutex::new))
+            .map(|path| {
+                File::create(path)
+                    .with_context(|| format!("create `{}`", path.display()))
+                    .map(Mutex::new)
+            })
             .transpose()?
             .map(Arc::new);
         let failed_write = Arc::new(Mutex::new(None));
@@ -105,7 +109,13 @@ impl Send {
         writeln!(out, "accepted  {:>10} events ({per_second:.0}/s)", report.accepted)?;
         writeln!(out, "rejected  {:>10} events", report.rejected)?;
         writeln!(out, "unknown   {:>10} events", report.unknown)?;
-        writeln!(out, "latency   p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms", millis(0.5), millis(0.99), millis(1.0))?;
+        writeln!(
+            out,
+            "latency   p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms",
+            millis(0.5),
+            millis(0.99),
+            millis(1.0)
+        )?;
         if let Some(trouble) = &report.last_trouble {
             writeln!(out, "last trouble: {trouble}")?;
         }

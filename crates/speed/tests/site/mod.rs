@@ -11,6 +11,7 @@ use enrich::iglu::Schemas;
 use enrich::{Outcome, Recipe, Settings};
 use futures::executor::block_on;
 use model::cut::{Cut, Frontier};
+use model::iglu::SchemaKey;
 use model::payload::CollectorPayload;
 use model::position::{Offset, Partition, Position, RawRecord};
 use model::time::{Clock, Timestamp};
@@ -36,10 +37,16 @@ impl Clock for Standing {
     }
 }
 
-/// Two recipes with different outcomes for [`nested`] records.
-pub(crate) fn recipe(generous: bool) -> Arc<Recipe> {
-    let json_depth_max = if generous { 50 } else { 3 };
-    Arc::new(Recipe::new(Schemas::embedded(), Settings { json_depth_max, ..Settings::default() }))
+/// Two recipes with different outcomes for [`Sent::Boxed`]: one has its schema, the other has not.
+pub(crate) fn recipe(knows_boxes: bool) -> Arc<Recipe> {
+    let key = SchemaKey::parse("iglu:test.shop/box/jsonschema/1-0-0").unwrap();
+    let schema = serde_json::json!({
+        "$schema": "http://iglucentral.com/schemas/com.snowplowanalytics.self-desc/schema/jsonschema/1-0-0#",
+        "self": { "vendor": "test.shop", "name": "box", "format": "jsonschema", "version": "1-0-0" },
+        "type": "object",
+    });
+    let schemas = Schemas::embedded().with_local(knows_boxes.then_some((key, schema)));
+    Arc::new(Recipe::new(schemas, Settings::default()))
 }
 
 /// The kinds of raw records that the tests send.
@@ -52,7 +59,7 @@ pub(crate) enum Sent {
     /// No collector payload at all: one bad row and no event.
     Garbage,
     /// Its outcome depends on the recipe.
-    Nested,
+    Boxed,
     /// Some kilobytes.
     Long,
 }
@@ -73,11 +80,12 @@ pub(crate) fn record(sent: Sent, number: u64) -> Bytes {
             let bad = view.replace(r#""e":"pv""#, r#""e":"pv","ue_pr":"{}","co":"no json""#);
             format!("{view},{bad},{view},{view}")
         }
-        Sent::Nested => {
-            let deep = format!("{}{}", "[".repeat(20), "]".repeat(20));
-            format!(
-                r#"{{"e":"pv","p":"web","tv":"test-1","co":"{{\"schema\":\"iglu:com.snowplowanalytics.snowplow/contexts/jsonschema/1-0-0\",\"data\":{deep}}}"}}"#
-            )
+        Sent::Boxed => {
+            let data = r#"[{"schema":"iglu:test.shop/box/jsonschema/1-0-0","data":{"a":1}}]"#;
+            let contexts = "iglu:com.snowplowanalytics.snowplow/contexts/jsonschema/1-0-0";
+            let contexts =
+                format!(r#"{{"schema":"{contexts}","data":{data}}}"#).replace('"', r#"\""#);
+            format!(r#"{{"e":"pv","p":"web","tv":"test-1","co":"{contexts}"}}"#)
         }
     };
     let schema = "iglu:com.snowplowanalytics.snowplow/payload_data/jsonschema/1-0-4";

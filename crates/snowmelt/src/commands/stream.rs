@@ -1,0 +1,281 @@
+//! `snowmelt stream list|tail|dump`: the embedded log, for people. Works beside a running process, and changes nothing.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use base64::Engine;
+use clap::Subcommand;
+use model::files::Files;
+use model::payload::CollectorPayload;
+use model::position::{Offset, Partition};
+use serde_json::{Value, json};
+use speed::output;
+use stream::Record;
+use stream::disk::Disk;
+use stream::local::inspect::{self, Reader};
+
+use crate::table::Table;
+
+/// Look into the streams of a data folder; works beside a running process
+#[derive(Debug, clap::Args)]
+pub(crate) struct Stream {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List the partitions: what they hold, and in what state
+    List {
+        #[command(flatten)]
+        folder: Folder,
+        /// One JSON object per partition
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print records as people read them: collector payloads, enriched TSV lines, bad rows; the newest first ones last
+    ///
+    /// Examples:
+    ///   snowmelt stream tail raw
+    ///   snowmelt stream tail bad --follow
+    #[command(verbatim_doc_comment)]
+    Tail {
+        #[command(flatten)]
+        folder: Folder,
+        /// The stream (raw, enriched, bad) or one partition of it, for example raw/0
+        #[arg(default_value = "raw")]
+        stream: String,
+        /// How many of the last records of each partition
+        #[arg(long, short, default_value_t = 10)]
+        lines: usize,
+        /// Go on printing what is appended
+        #[arg(long, short)]
+        follow: bool,
+    },
+    /// Print every stored record, one per line, as base64 of its bytes: the input of `snowmelt enrich`
+    Dump {
+        #[command(flatten)]
+        folder: Folder,
+        /// The stream (raw, enriched, bad) or one partition of it, for example raw/0
+        #[arg(default_value = "raw")]
+        stream: String,
+        /// Print one JSON object per record, with its position
+        #[arg(long)]
+        json: bool,
+        /// Start at this offset
+        #[arg(long)]
+        from: Option<Offset>,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Folder {
+    /// The data folder
+    #[arg(long, value_name = "DIR", default_value = "./snowmelt-data")]
+    data_dir: PathBuf,
+}
+
+impl Folder {
+    fn streams(&self) -> Result<PathBuf> {
+        let streams = self.data_dir.join("streams");
+        if !streams.is_dir() {
+            bail!(
+                "`{}` is not a data folder: it has no `streams`; name one with `--data-dir`",
+                self.data_dir.display()
+            );
+        }
+        Ok(streams)
+    }
+
+    /// The partitions that `name` names: one, or all of a stream.
+    fn partitions(&self, name: &str) -> Result<Vec<Partition>> {
+        let all = inspect::partitions(&Disk, &self.streams()?)?;
+        let of_stream = |partition: &&Partition| {
+            partition.as_str() == name
+                || partition.as_str().rsplit_once('/').is_some_and(|(stream, _)| stream == name)
+        };
+        let found: Vec<Partition> = all.iter().filter(of_stream).cloned().collect();
+        if found.is_empty() {
+            let known: Vec<&str> = all.iter().map(Partition::as_str).collect();
+            bail!(
+                "no stream or partition `{name}` in `{}`: there are {}",
+                self.data_dir.display(),
+                known.join(", ")
+            );
+        }
+        Ok(found)
+    }
+
+    fn reader(&self, partition: &Partition, from: Offset) -> Result<Reader> {
+        let files: Arc<dyn Files> = Arc::new(Disk);
+        Ok(Reader::open(files, &self.streams()?, partition, from)?)
+    }
+}
+
+impl Stream {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+        match self.action {
+            Action::List { folder, json } => list(&folder, json, &mut out)?,
+            Action::Tail { folder, stream, lines, follow } => {
+                tail(&folder, &stream, lines, follow, &mut out)?
+            }
+            Action::Dump { folder, stream, json, from } => {
+                for partition in folder.partitions(&stream)? {
+                    dump(&folder, &partition, from.unwrap_or(Offset::BEGINNING), json, &mut out)
+                        .with_context(|| format!("dump `{partition}`"))?;
+                }
+            }
+        }
+        out.flush()?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn list(folder: &Folder, as_json: bool, out: &mut dyn Write) -> Result<()> {
+    let columns = ["partition", "start", "end", "segments", "bytes", "state"];
+    let row = |listing: inspect::Listing| -> Vec<Value> {
+        vec![
+            listing.partition.as_str().into(),
+            listing.start.to_string().into(),
+            listing.end.to_string().into(),
+            listing.segments.len().into(),
+            listing.bytes.into(),
+            state_text(&listing.state).into(),
+        ]
+    };
+    let listings = inspect::list(&Disk, &folder.streams()?)?;
+    let table = Table {
+        columns: columns.map(str::to_owned).to_vec(),
+        rows: listings.into_iter().map(row).collect(),
+    };
+    if as_json {
+        table.print_json(out)?
+    } else {
+        table.print_text(out)?
+    }
+    Ok(())
+}
+
+fn tail(
+    folder: &Folder,
+    stream: &str,
+    lines: usize,
+    follow: bool,
+    out: &mut dyn Write,
+) -> Result<()> {
+    let mut readers = Vec::new();
+    for partition in folder.partitions(stream)? {
+        let mut reader = folder.reader(&partition, Offset::BEGINNING)?;
+        let mut last = std::collections::VecDeque::new();
+        while let Some(record) =
+            reader.read_next().with_context(|| format!("read `{partition}`"))?
+        {
+            last.push_back(record);
+            if last.len() > lines {
+                last.pop_front();
+            }
+        }
+        let mut shown = Shown::of(partition);
+        for record in last {
+            shown.print(&record, out)?;
+        }
+        readers.push((shown, reader));
+    }
+    out.flush()?;
+    while follow {
+        for (shown, reader) in &mut readers {
+            while let Some(record) = reader.read_next().with_context(|| format!("read `{}`", shown.partition))? {
+                shown.print(&record, out)?;
+            }
+        }
+        out.flush()?;
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
+}
+
+fn dump(
+    folder: &Folder,
+    partition: &Partition,
+    from: Offset,
+    as_json: bool,
+    out: &mut dyn Write,
+) -> Result<()> {
+    let mut reader = folder.reader(partition, from)?;
+    while let Some(record) = reader.read_next()? {
+        let bytes = base64::engine::general_purpose::STANDARD.encode(&record.bytes);
+        if as_json {
+            let position =
+                json!({"partition": partition.as_str(), "offset": record.offset.to_string()});
+            writeln!(out, "{}", json!({"position": position, "record": bytes}))?;
+        } else {
+            writeln!(out, "{bytes}")?;
+        }
+    }
+    Ok(())
+}
+
+/// Prints the records of one partition: a raw record as one JSON line, the rows of a derived entry as they are.
+struct Shown {
+    partition: Partition,
+    /// Slices of an entry whose last part is still to come.
+    parts: Vec<u8>,
+}
+
+impl Shown {
+    fn of(partition: Partition) -> Shown {
+        Shown { partition, parts: Vec::new() }
+    }
+
+    fn print(&mut self, record: &Record, out: &mut dyn Write) -> Result<()> {
+        if self.partition.as_str().starts_with("raw/") {
+            writeln!(out, "{}", raw_to_json(&self.partition, record))?;
+            return Ok(());
+        }
+        let place = || format!("read the entry at {} of `{}`", record.offset, self.partition);
+        let part = output::decode(&record.bytes).with_context(place)?;
+        if part.part == 0 {
+            self.parts.clear();
+        }
+        self.parts.extend_from_slice(&part.body);
+        if part.part + 1 < part.parts {
+            return Ok(());
+        }
+        // The first parts may lie before what was asked for; then the entry is not whole, and not shown.
+        if let Ok(rows) = output::rows(part.kind, &part.mark, part.rows, &self.parts) {
+            rows.iter().try_for_each(|row| writeln!(out, "{}", row.text))?;
+        }
+        Ok(())
+    }
+}
+
+fn raw_to_json(partition: &Partition, record: &Record) -> Value {
+    let position = json!({"partition": partition.as_str(), "offset": record.offset.to_string()});
+    match CollectorPayload::decode(&record.bytes) {
+        Ok(payload) => json!({
+            "position": position,
+            "ip_address": payload.ip_address,
+            "timestamp": model::time::Timestamp(payload.timestamp).to_iso(),
+            "path": payload.path,
+            "querystring": payload.querystring,
+            "content_type": payload.content_type,
+            "network_userid": payload.network_userid,
+            "user_agent": payload.user_agent,
+            "body": payload.body,
+        }),
+        Err(error) => json!({"position": position, "bytes": record.bytes.len(), "error": error.to_string()}),
+    }
+}
+
+fn state_text(state: &inspect::State) -> String {
+    match state {
+        inspect::State::Whole => "whole".to_owned(),
+        inspect::State::TornTail { at, .. } => format!("a batch in flight or torn at byte {at}"),
+        inspect::State::Damaged(error) => format!("damaged: {error}"),
+    }
+}

@@ -1,0 +1,115 @@
+//! `snowmelt up`: every role in one process, until it is asked to end.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::mpsc;
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::{self, Sources};
+use crate::roles::Roles;
+
+/// Run every role in one process, with embedded defaults
+///
+/// Prints one line when all of it answers: ready collector=HOST:PORT http=HOST:PORT pg=off
+/// SIGTERM or Ctrl-C ends it in order: requests in flight are answered, then every role ends; exit code 0. Killing it
+/// loses nothing that was answered 200.
+///
+/// Examples:
+///   snowmelt up
+///   snowmelt up --data-dir /var/lib/snowmelt --set enrich.schemas=/etc/snowmelt/schemas
+///   snowmelt up --set collector.port=9090 --set batch.interval=1m
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Up {
+    #[command(flatten)]
+    sources: Sources,
+}
+
+impl Up {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let config = config::load(&self.sources, std::env::vars())?;
+        let endings = Endings::watch()?;
+        let roles = Roles::start(&config)?;
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{}", roles.ready_line())?;
+        out.flush()?;
+        let ending = endings.wait();
+        roles.stop();
+        match ending {
+            Ending::Asked => Ok(ExitCode::SUCCESS),
+            Ending::Panicked => {
+                eprintln!(
+                    "snowmelt: ended because a role panicked; the message above names the place"
+                );
+                Ok(ExitCode::from(70))
+            }
+        }
+    }
+}
+
+/// Why a process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    Asked,
+    Panicked,
+}
+
+/// Waits for a signal, or for the panic of any thread.
+#[derive(Debug)]
+pub(crate) struct Endings(mpsc::Receiver<Ending>);
+
+impl Endings {
+    /// Watches from now on. A panic is still printed as usual.
+    pub(crate) fn watch() -> Result<Endings> {
+        let (sender, receiver) = mpsc::channel();
+        let on_panic = sender.clone();
+        let print = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            print(panic);
+            // Nobody waits any more: the process is ending already.
+            let _ = on_panic.send(Ending::Panicked);
+        }));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("start the runtime")?;
+        let (mut terminate, mut interrupt) = {
+            let _entered = runtime.enter();
+            (
+                signal(SignalKind::terminate()).context("watch for SIGTERM")?,
+                signal(SignalKind::interrupt()).context("watch for Ctrl-C")?,
+            )
+        };
+        let wait = move || {
+            runtime.block_on(async {
+                loop {
+                    tokio::select! {
+                        _ = terminate.recv() => {}
+                        _ = interrupt.recv() => {}
+                    }
+                    if sender.send(Ending::Asked).is_err() {
+                        return;
+                    }
+                }
+            });
+        };
+        std::thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(wait)
+            .context("start a thread")?;
+        Ok(Endings(receiver))
+    }
+
+    /// Blocks until the process is to end.
+    pub(crate) fn wait(&self) -> Ending {
+        // The hook keeps a sender for as long as the process lives.
+        self.0.recv().unwrap_or(Ending::Asked)
+    }
+
+    /// Whether the process is to end now.
+    pub(crate) fn is_over(&self) -> Option<Ending> {
+        self.0.try_recv().ok()
+    }
+}

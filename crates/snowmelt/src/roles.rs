@@ -1,0 +1,624 @@
+//! How the roles are put together: `up` starts them all in one process, `batch run` without a server only the batch
+//! layer, once.
+//!
+//! The order is that of the flow: streams, recipe and catalogue, real-time view, speed layer, batch layer, collector,
+//! server. They end in the same order, so that each finds what it needs until its own end. Between the layers only values pass
+//! here: a committed manifest to the speed layer, the oldest pinned cut to the batch layer.
+
+use std::fmt::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use assets::Folders;
+use batch::archiver::Archiver;
+use batch::batcher::{Batcher, Iterated};
+use collector::counters::Counters;
+use futures::future::BoxFuture;
+use model::cut::Cut;
+use model::files::Files;
+use model::time::Clock;
+use serde_json::{Value, json};
+use serving::{BatchAnswer, BatchRequest, Control, ControlError, Health};
+use stream::Stream;
+use stream::disk::Disk;
+use stream::local::{Durability, Local, Options};
+use views::catalog::{Catalog, Manifest};
+use views::lambda::Lambda;
+use views::realtime::{self, RealtimeView};
+
+use crate::clock::SystemClock;
+use crate::config::Config;
+use crate::data_folder::{DataFolder, Run};
+
+/// How often cuts that were released are looked for.
+const TIDY_INTERVAL: Duration = Duration::from_millis(200);
+
+/// How long statements have to end when the process is asked to.
+const SERVER_DEADLINE: Duration = Duration::from_secs(5);
+
+/// All roles of one process, running.
+pub(crate) struct Roles {
+    collector: collector::server::Running,
+    raw: Arc<Local>,
+    derived: [Arc<Local>; 2],
+    speed: Arc<speed::Running>,
+    batch: batch::service::Service,
+    server: serving::server::Running,
+    tidying: Tidying,
+    addresses: Run,
+    // Last: the folder is given back when nobody uses it any more.
+    folder: DataFolder,
+}
+
+/// What all roles share.
+struct Ground {
+    files: Arc<dyn Files>,
+    raw: Arc<Local>,
+    catalog: Arc<Catalog>,
+}
+
+impl Roles {
+    /// Starts everything, and returns when the server has reached the end of the log that was found.
+    ///
+    /// # Errors
+    /// What stands in the way, with its name and the way out: a folder in use, a port that is taken, a damaged file.
+    pub(crate) fn start(config: &Config) -> Result<Roles> {
+        let folder = DataFolder::lock(&config.data_dir)?;
+        expect_free_port(config)?;
+        let data_dir = folder.path().to_owned();
+        let Ground { files, raw, catalog } = open_ground(config, &data_dir)?;
+        let newest = catalog.newest();
+        let recipe = assets::load(&*files, &data_dir, &newest.next_recipe)
+            .context("load the recipe in force")?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let realtime = Arc::new(RealtimeView::new(realtime::Options {
+            memory_bytes_max: config.speed.memory_bytes_max as u64,
+            spill: Some((Arc::clone(&files), data_dir.join("spill"))),
+        }));
+        let lambda = Arc::new(Lambda::new(Arc::clone(&catalog), Arc::clone(&realtime)));
+
+        let derived = open_derived(config, &files, &data_dir, raw.partitions().len() as u32)?;
+        let streams = speed::enricher::Streams {
+            raw: raw.clone(),
+            enriched: derived[0].clone(),
+            bad: derived[1].clone(),
+        };
+        let ports = speed::service::Ports { streams, realtime, clock: Arc::clone(&clock) };
+        let speed =
+            speed::Speed::start(ports, Arc::new(recipe), newest.cut.clone(), config.speed.clone())
+                .context("start the speed layer")?;
+        let speed = Arc::new(speed);
+
+        let collector =
+            collector::server::start(collector_config(config), raw.clone(), Arc::clone(&clock))
+                .context("start the collector")?;
+        let batch = start_batch(config, &data_dir, &files, &raw, &catalog, &lambda, &speed)?;
+        wait_until_ready(&speed)?;
+        let control = Arc::new(Process {
+            batch: batch.handle(),
+            speed: Arc::clone(&speed),
+            collector: Arc::clone(&collector.counters),
+            lambda: Arc::clone(&lambda),
+        });
+        let raw_ends = Arc::clone(&raw);
+        let ports = serving::server::Ports {
+            lambda: Arc::clone(&lambda),
+            control,
+            files,
+            data_dir,
+            raw_ends: Arc::new(move || speed::service::raw_ends(&*raw_ends).unwrap_or_default()),
+        };
+        let server = serving::server::start(&config.server, ports).context("start the server")?;
+        let tidying = Tidying::start(lambda, Arc::clone(&speed))?;
+        let addresses = Run {
+            pid: std::process::id(),
+            collector: reachable(collector.address).to_string(),
+            http: reachable(server.http).to_string(),
+            pg: "off".to_owned(),
+        };
+        folder.write_run(&addresses)?;
+        Ok(Roles { collector, raw, derived, speed, batch, server, tidying, addresses, folder })
+    }
+
+    /// Where the process can be reached.
+    pub(crate) fn addresses(&self) -> &Run {
+        &self.addresses
+    }
+
+    /// The line that says that everything answers.
+    pub(crate) fn ready_line(&self) -> String {
+        let Run { collector, http, pg, .. } = &self.addresses;
+        format!("ready collector={collector} http={http} pg={pg}")
+    }
+
+    /// Takes no new requests, answers those in flight, and ends every role. Everything accepted is on disk.
+    pub(crate) fn stop(self) {
+        let Roles { collector, raw, derived, speed, batch, server, tidying, addresses: _, folder } =
+            self;
+        let drained = collector.shutdown();
+        if drained.connections_cut > 0 {
+            tracing::warn!(
+                connections = drained.connections_cut,
+                "connections were cut at the deadline"
+            );
+        }
+        raw.close();
+        batch.shutdown();
+        tidying.stop();
+        if !server.shutdown(SERVER_DEADLINE) {
+            tracing::warn!("statements were cancelled at the deadline");
+        }
+        drop(speed);
+        derived.iter().for_each(|stream| stream.close());
+        drop(folder);
+    }
+}
+
+/// One iteration on a data folder that no server uses.
+///
+/// # Errors
+/// As [`Roles::start`], and those of the iteration.
+pub(crate) fn iterate_once(config: &Config, folder: &DataFolder) -> Result<Iterated> {
+    let data_dir = folder.path();
+    let Ground { files, raw, catalog } = open_ground(config, data_dir)?;
+    let cut = catalog.newest().cut.clone();
+    let mut archiver = Archiver::new(
+        raw.clone(),
+        Arc::clone(&files),
+        data_dir.to_owned(),
+        &cut,
+        config.batch.archiver(),
+    )
+    .context("open the master dataset")?;
+    archiver.flush().context("archive the raw stream")?;
+    let proposed = propose(&files, config)?;
+    let mut batcher = Batcher::new(
+        catalog,
+        files,
+        data_dir.to_owned(),
+        raw.partitions(),
+        Arc::new(SystemClock),
+        config.batch.batcher(),
+    );
+    let iterated = batcher.iterate(&proposed).context("run an iteration")?;
+    batch::trim::trim(&*raw, &iterated.manifest, &iterated.manifest.cut)
+        .context("trim the raw stream")?;
+    raw.close();
+    Ok(iterated)
+}
+
+fn open_ground(config: &Config, data_dir: &Path) -> Result<Ground> {
+    let files: Arc<dyn Files> = Arc::new(Disk);
+    let options = Options {
+        queue_bytes_max: config.stream.queue_bytes,
+        disk_reserve_bytes: config.stream.disk_reserve,
+        ..Options::default()
+    };
+    let streams = data_dir.join("streams");
+    let raw = Local::open(Arc::clone(&files), &streams, "raw", config.stream.partitions, options)
+        .context("open the raw stream")?;
+    if raw.partitions().len() as u32 > config.stream.partitions {
+        bail!(
+            "`stream.partitions` is {}, but the raw stream in `{}` has {}: partitions are only ever added",
+            config.stream.partitions,
+            streams.display(),
+            raw.partitions().len()
+        );
+    }
+    let catalog = Catalog::open(Arc::clone(&files), data_dir, || {
+        // The recipe of the configuration is in force from the very beginning.
+        let recipe = propose(&files, config)?;
+        assets::pin(&*files, data_dir, &recipe)?;
+        Ok(Manifest::first(recipe.digest(), &SystemClock.now().to_iso()))
+    })
+    .context("open the catalogue")?;
+    Ok(Ground { files, raw: Arc::new(raw), catalog: Arc::new(catalog) })
+}
+
+/// The recipe as the configuration and the schema folders have it now.
+fn propose(files: &Arc<dyn Files>, config: &Config) -> Result<enrich::Recipe> {
+    let folders = Folders::new(Arc::clone(files), config.enrich.schemas.clone());
+    assets::current_recipe(&folders, config.enrich.settings()).context("read `enrich.schemas`")
+}
+
+fn open_derived(
+    config: &Config,
+    files: &Arc<dyn Files>,
+    data_dir: &Path,
+    partitions: u32,
+) -> Result<[Arc<Local>; 2]> {
+    let open = |name: &str| {
+        // Half of the reserve is for what can be made again, the rest for archiver and batcher.
+        let options = Options {
+            durability: Durability::Relaxed,
+            disk_reserve_bytes: config.stream.disk_reserve.map(|bytes| bytes / 2),
+            ..Options::default()
+        };
+        speed::derived::open(
+            Arc::clone(files),
+            &data_dir.join("streams"),
+            name,
+            partitions,
+            options,
+        )
+        .map(Arc::new)
+        .with_context(|| format!("open the {name} stream"))
+    };
+    Ok([open("enriched")?, open("bad")?])
+}
+
+fn collector_config(config: &Config) -> collector::Config {
+    collector::Config { version: env!("CARGO_PKG_VERSION").to_owned(), ..config.collector.clone() }
+}
+
+fn start_batch(
+    config: &Config,
+    data_dir: &Path,
+    files: &Arc<dyn Files>,
+    raw: &Arc<Local>,
+    catalog: &Arc<Catalog>,
+    lambda: &Arc<Lambda>,
+    speed: &Arc<speed::Running>,
+) -> Result<batch::service::Service> {
+    let proposing = (Arc::clone(files), config.clone());
+    let follower = Follower {
+        lambda: Arc::clone(lambda),
+        speed: Arc::clone(speed),
+        files: Arc::clone(files),
+        data_dir: data_dir.to_owned(),
+    };
+    let pins = Arc::clone(lambda);
+    let ports = batch::service::Ports {
+        raw: raw.clone(),
+        files: Arc::clone(files),
+        data_dir: data_dir.to_owned(),
+        catalog: Arc::clone(catalog),
+        clock: Arc::new(SystemClock),
+        propose: Box::new(move || propose(&proposing.0, &proposing.1).map_err(Into::into)),
+        after_commit: Box::new(move |manifest| follower.follow(manifest)),
+        oldest_pinned: Box::new(move || pins.oldest_pinned_cut()),
+    };
+    batch::service::spawn(ports, config.batch.clone()).context("start the batch layer")
+}
+
+/// Brings a commit of the batch layer to the serving and the speed layer.
+struct Follower {
+    lambda: Arc<Lambda>,
+    speed: Arc<speed::Running>,
+    files: Arc<dyn Files>,
+    data_dir: std::path::PathBuf,
+}
+
+impl Follower {
+    /// Serves the iteration, as soon as no answer gets shorter by it. Where it names another recipe from its cut on, the
+    /// speed layer first derives the rest again; if that takes long, [`Tidying`] serves it later.
+    fn follow(&self, manifest: &Arc<Manifest>) {
+        if manifest.next_recipe != self.speed.status().recipe {
+            match assets::load(&*self.files, &self.data_dir, &manifest.next_recipe) {
+                Ok(recipe) => self.speed.switch(Arc::new(recipe), &manifest.cut),
+                Err(error) => {
+                    tracing::error!(%error, "the speed layer stays on the recipe before; restart to try again");
+                    return;
+                }
+            }
+        }
+        let patience = Instant::now() + Duration::from_secs(30);
+        while self.lambda.served().iteration < manifest.iteration && Instant::now() < patience {
+            if serve_newest(&self.lambda, &self.speed) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// True when a later iteration is served from now on.
+fn serve_newest(lambda: &Lambda, speed: &speed::Running) -> bool {
+    match lambda.advance() {
+        Ok(false) => false,
+        Ok(true) => {
+            speed.raise(&lambda.served().cut);
+            lambda.forget();
+            speed.forget(&lambda.oldest_pinned_cut());
+            true
+        }
+        Err(error) => {
+            tracing::error!(%error, "cannot serve the newest iteration");
+            false
+        }
+    }
+}
+
+/// A thread that forgets what was pinned when an iteration was served and is not any more.
+struct Tidying {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Tidying {
+    fn start(lambda: Arc<Lambda>, speed: Arc<speed::Running>) -> Result<Tidying> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopping = Arc::clone(&stop);
+        let tidy = move || {
+            let mut forgotten = Cut::default();
+            while !stopping.load(Ordering::Relaxed) {
+                std::thread::sleep(TIDY_INTERVAL);
+                serve_newest(&lambda, &speed);
+                let oldest = lambda.oldest_pinned_cut();
+                if oldest != forgotten {
+                    lambda.forget();
+                    speed.forget(&oldest);
+                    forgotten = oldest;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name("tidy".to_owned())
+            .spawn(tidy)
+            .context("start a thread")?;
+        Ok(Tidying { stop, thread })
+    }
+
+    fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // A panic was reported by its hook.
+        let _ = self.thread.join();
+    }
+}
+
+fn wait_until_ready(speed: &speed::Running) -> Result<()> {
+    let mut shown = Instant::now();
+    while !speed.ready() {
+        if shown.elapsed() > Duration::from_secs(5) {
+            shown = Instant::now();
+            let status = speed.status();
+            let stalled =
+                status.stalled().map(|reason| format!(", held up: {reason}")).unwrap_or_default();
+            eprintln!(
+                "catching up with the log: {} records enriched{stalled}",
+                status.tally().records
+            );
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+/// The server starts last, but a port that is taken is better known first.
+fn expect_free_port(config: &Config) -> Result<()> {
+    let address = SocketAddr::new(config.server.bind, config.server.http_port);
+    if address.port() != 0 {
+        TcpListener::bind(address).with_context(|| {
+            format!("listen on {address} for the server: set another port with `--set server.http-port=…`")
+        })?;
+    }
+    Ok(())
+}
+
+/// The address as a client on this machine writes it.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port())
+    } else {
+        address
+    }
+}
+
+/// What the server asks of the process around it.
+struct Process {
+    batch: batch::service::Handle,
+    speed: Arc<speed::Running>,
+    collector: Arc<Counters>,
+    lambda: Arc<Lambda>,
+}
+
+impl Control for Process {
+    fn batch<'a>(
+        &'a self,
+        _request: BatchRequest,
+    ) -> BoxFuture<'a, Result<BatchAnswer, ControlError>> {
+        let handle = self.batch.clone();
+        Box::pin(async move {
+            let failed = |message: String| {
+                ControlError {
+                code: "batch_failed".to_owned(),
+                message,
+                hint: "nothing was published and nothing is lost; the batch layer tries again by itself".to_owned(),
+            }
+            };
+            match tokio::task::spawn_blocking(move || handle.run_now()).await {
+                Ok(Ok(iterated)) => {
+                    Ok(BatchAnswer { iteration: iterated.iteration, published: iterated.published })
+                }
+                Ok(Err(error)) => Err(failed(format!("{:#}", anyhow::Error::from(error)))),
+                Err(panicked) => Err(failed(panicked.to_string())),
+            }
+        })
+    }
+
+    fn status(&self) -> Value {
+        let (speed, batch) = (self.speed.status(), self.batch.status());
+        let tally = speed.tally();
+        json!({
+            "collector": {
+                "requests": self.collector.requests(),
+                "accepted": self.collector.accepted(),
+                "connections_open": self.collector.connections_open(),
+            },
+            "speed": {
+                "recipe": speed.recipe,
+                "frontier": self.speed.frontier(),
+                "records": tally.records,
+                "enriched": tally.counts.enriched,
+                "bad": tally.counts.bad,
+                "held_up": speed.stalled(),
+            },
+            "batch": {
+                "iteration": batch.iteration,
+                "archived": batch.archived,
+                "running": batch.running.is_some(),
+                "error": batch.error,
+                "recipe_error": batch.recipe_error,
+            },
+        })
+    }
+
+    fn metrics(&self) -> String {
+        let mut text = String::new();
+        self.collector_metrics(&mut text);
+        self.speed_metrics(&mut text);
+        self.batch_metrics(&mut text);
+        text
+    }
+
+    fn health(&self) -> Health {
+        let (speed, batch) = (self.speed.status(), self.batch.status());
+        let trouble = [
+            speed.stalled().map(|reason| format!("the speed layer is held up: {reason}")),
+            batch.stopped.map(|reason| format!("the batch layer has stopped: {reason}; restart")),
+            batch.error.map(|error| format!("the batch layer fails and tries again: {error}")),
+            batch.recipe_error.map(|error| format!("the recipe in force stays: {error}")),
+        ];
+        trouble.into_iter().flatten().next().map_or(Health::Ok, Health::Unwell)
+    }
+}
+
+impl Process {
+    fn collector_metrics(&self, text: &mut String) {
+        let counters = &self.collector;
+        metric(
+            text,
+            "snowmelt_collector_requests_total",
+            "counter",
+            "requests answered",
+            counters.requests(),
+        );
+        metric(
+            text,
+            "snowmelt_collector_accepted_total",
+            "counter",
+            "records made durable",
+            counters.accepted(),
+        );
+        metric(
+            text,
+            "snowmelt_collector_accepted_bytes_total",
+            "counter",
+            "their bytes",
+            counters.accepted_bytes(),
+        );
+        metric(
+            text,
+            "snowmelt_collector_connections",
+            "gauge",
+            "open connections",
+            counters.connections_open(),
+        );
+        header(text, "snowmelt_collector_rejected_total", "counter", "requests refused, by reason");
+        for (reason, count) in counters.rejected_by_reason() {
+            let _ = writeln!(
+                text,
+                "snowmelt_collector_rejected_total{{reason=\"{}\"}} {count}",
+                reason.as_str()
+            );
+        }
+    }
+
+    fn speed_metrics(&self, text: &mut String) {
+        let status = self.speed.status();
+        let tally = status.tally();
+        metric(
+            text,
+            "snowmelt_speed_records_total",
+            "counter",
+            "raw records enriched",
+            tally.records,
+        );
+        header(text, "snowmelt_speed_outcomes_total", "counter", "outcomes, by kind");
+        let counts = tally.counts;
+        for (kind, count) in [
+            ("enriched", counts.enriched),
+            ("failed", counts.failed),
+            ("bad", counts.bad),
+            ("dropped", counts.dropped),
+        ] {
+            let _ = writeln!(text, "snowmelt_speed_outcomes_total{{kind=\"{kind}\"}} {count}");
+        }
+        header(text, "snowmelt_speed_bad_rows_total", "counter", "bad rows, by schema");
+        for (schema, count) in &tally.bad_by_schema {
+            let _ = writeln!(text, "snowmelt_speed_bad_rows_total{{schema=\"{schema}\"}} {count}");
+        }
+        header(text, "snowmelt_speed_caught_up", "gauge", "whether all of a partition is visible");
+        for partition in &status.partitions {
+            let caught_up = u8::from(partition.visible_to >= partition.raw_end);
+            let _ = writeln!(
+                text,
+                "snowmelt_speed_caught_up{{partition=\"{}\"}} {caught_up}",
+                partition.partition
+            );
+        }
+        let held_up = u64::from(status.stalled().is_some());
+        metric(
+            text,
+            "snowmelt_speed_held_up",
+            "gauge",
+            "whether a partition cannot go on",
+            held_up,
+        );
+        let realtime = self.lambda.realtime().metrics();
+        metric(
+            text,
+            "snowmelt_realtime_rows",
+            "gauge",
+            "events in the real-time view",
+            realtime.event_rows,
+        );
+        metric(
+            text,
+            "snowmelt_realtime_memory_bytes",
+            "gauge",
+            "its memory",
+            realtime.memory_bytes,
+        );
+        metric(
+            text,
+            "snowmelt_realtime_spilled_chunks",
+            "gauge",
+            "chunks in spill/",
+            realtime.spilled_chunks,
+        );
+    }
+
+    fn batch_metrics(&self, text: &mut String) {
+        let status = self.batch.status();
+        metric(text, "snowmelt_batch_iteration", "gauge", "the newest iteration", status.iteration);
+        metric(
+            text,
+            "snowmelt_batch_records_total",
+            "counter",
+            "records put below the cut",
+            status.records,
+        );
+        metric(
+            text,
+            "snowmelt_batch_failures",
+            "gauge",
+            "failed attempts in a row",
+            status.failures.into(),
+        );
+    }
+}
+
+fn metric(text: &mut String, name: &str, kind: &str, help: &str, value: u64) {
+    header(text, name, kind, help);
+    let _ = writeln!(text, "{name} {value}");
+}
+
+fn header(text: &mut String, name: &str, kind: &str, help: &str) {
+    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+}
