@@ -32,6 +32,13 @@ const RETRY_MAX: Duration = Duration::from_secs(60);
 /// Why there is no recipe to propose; any error of the binary's own.
 pub type ProposalError = Box<dyn std::error::Error + Send + Sync>;
 
+/// See [`Ports::propose`].
+pub type Propose = Box<dyn Fn() -> Result<Recipe, ProposalError> + Send>;
+/// See [`Ports::after_commit`].
+pub type AfterCommit = Box<dyn Fn(&Arc<Manifest>) + Send>;
+/// See [`Ports::oldest_pinned`].
+pub type OldestPinned = Box<dyn Fn() -> Cut + Send>;
+
 /// What the service works on, and whom it asks and tells.
 pub struct Ports {
     pub raw: Arc<dyn Stream>,
@@ -41,11 +48,11 @@ pub struct Ports {
     pub clock: Arc<dyn Clock>,
     /// The recipe as the configuration and the schema folders have it now; asked before each iteration. After an error
     /// the recipe in force stays.
-    pub propose: Box<dyn Fn() -> Result<Recipe, ProposalError> + Send>,
+    pub propose: Propose,
     /// Told each new manifest once, in order of iterations (those of other processes included), on this thread.
-    pub after_commit: Box<dyn Fn(&Arc<Manifest>) + Send>,
+    pub after_commit: AfterCommit,
     /// The oldest cut that a reader has pinned: the raw stream is never trimmed above it.
-    pub oldest_pinned: Box<dyn Fn() -> Cut + Send>,
+    pub oldest_pinned: OldestPinned,
 }
 
 /// What the service says about itself.
@@ -177,9 +184,27 @@ struct Worker {
     proposed: Option<Recipe>,
     /// The last iteration that `after_commit` was told.
     told: u64,
+    /// What failed last, until it succeeds; an iteration archives as well.
+    failing: Option<Action>,
     failures: u32,
     /// Who waits for the next iteration. Kept here so that a panic is in the status before they hear of it.
     waiting: Vec<Sender<Result<Iterated, Error>>>,
+}
+
+/// What can fail.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Action {
+    Archive,
+    Iterate,
+}
+
+impl Action {
+    fn name(self) -> &'static str {
+        match self {
+            Action::Archive => "archive",
+            Action::Iterate => "iterate",
+        }
+    }
 }
 
 /// What the thread was asked for.
@@ -227,6 +252,7 @@ impl Worker {
             batcher,
             proposed: None,
             told,
+            failing: None,
             failures: 0,
             waiting: Vec::new(),
         })
@@ -291,11 +317,14 @@ impl Worker {
         let end = self.archiver.end();
         lock(&self.status).archived = end;
         match step {
-            Ok(Step::Archived(_)) => true,
-            Ok(Step::Idle) => false,
+            Ok(step) => {
+                if self.failing == Some(Action::Archive) {
+                    self.recovered();
+                }
+                matches!(step, Step::Archived(_))
+            }
             Err(error) => {
-                // Ends with the next iteration that succeeds: it archives as well.
-                self.failed("archive", &error);
+                self.failed(Action::Archive, &error);
                 false
             }
         }
@@ -309,7 +338,7 @@ impl Worker {
         match &result {
             Ok(iterated) => self.succeeded(iterated),
             Err(Error::Stopped { .. }) => {}
-            Err(error) => self.failed("iterate", error),
+            Err(error) => self.failed(Action::Iterate, error),
         }
         result
     }
@@ -348,14 +377,9 @@ impl Worker {
     }
 
     fn succeeded(&mut self, iterated: &Iterated) {
-        if self.failures > 0 {
-            tracing::info!(failures = self.failures, "the batch layer works again");
-        }
-        self.failures = 0;
+        self.recovered();
         {
             let mut status = lock(&self.status);
-            status.error = None;
-            status.failures = 0;
             status.iteration = iterated.iteration;
             status.published += u64::from(iterated.published);
             status.records += iterated.records;
@@ -379,14 +403,25 @@ impl Worker {
         lock(&self.status).trim_error = error;
     }
 
-    fn failed(&mut self, action: &str, error: &Error) {
+    fn failed(&mut self, action: Action, error: &Error) {
+        self.failing = Some(action);
         self.failures = self.failures.saturating_add(1);
-        let error = sentence(error);
+        let (action, error) = (action.name(), sentence(error));
         let retry = self.pause(ARCHIVE_EVERY);
         tracing::error!(action, error, failures = self.failures, ?retry, "the batch layer failed");
         let mut status = lock(&self.status);
         status.error = Some(format!("{action}: {error}"));
         status.failures = self.failures;
+    }
+
+    fn recovered(&mut self) {
+        if self.failing.take().is_some() {
+            tracing::info!(failures = self.failures, "the batch layer works again");
+        }
+        self.failures = 0;
+        let mut status = lock(&self.status);
+        status.error = None;
+        status.failures = 0;
     }
 }
 

@@ -306,6 +306,7 @@ mod tests {
     use super::*;
     use arrow::array::*;
     use arrow::datatypes::Field;
+    use proptest::prelude::*;
     use std::sync::Arc;
 
     fn check(array: ArrayRef, sql: &str, expect: &str) {
@@ -404,5 +405,22 @@ mod tests {
         let mut text = String::new();
         write_rows(&mut text, &batch, true).unwrap();
         assert_eq!(text.replace('\n', ""), "[],[]");
+    }
+
+    proptest! {
+        #[test]
+        fn every_text_reads_back(text: String) {
+            let mut json = String::new();
+            push_text(&mut json, &text);
+            prop_assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
+        }
+
+        #[test]
+        fn every_finite_float_reads_back(value in proptest::num::f64::NORMAL | proptest::num::f64::SUBNORMAL | proptest::num::f64::ZERO) {
+            let mut json = String::new();
+            push_f64(&mut json, value);
+            prop_assert_eq!(json.parse::<f64>().unwrap().to_bits(), value.to_bits());
+            prop_assert!(serde_json::from_str::<serde_json::Value>(&json).is_ok());
+        }
     }
 }

@@ -233,7 +233,9 @@ fn find(error: &(dyn std::error::Error + 'static)) -> Option<Error> {
 }
 
 /// What an error of the engine, of Parquet or of Arrow wraps.
-fn inside<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a (dyn std::error::Error + 'static)> {
+fn inside<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a (dyn std::error::Error + 'static)> {
     if let Some(error) = error.downcast_ref::<DataFusionError>() {
         return match error {
             DataFusionError::External(inner) => Some(inner.as_ref()),

@@ -124,7 +124,8 @@ impl Engine {
             environment(&sources.data_dir, &limits).map_err(|error| failed(&error))?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(cores)
+            // Planning does not yield: it must not keep the other statements from their threads.
+            .worker_threads(cores + limits.running)
             .thread_name("sql")
             .thread_stack_size(STACK_BYTES)
             .enable_all()

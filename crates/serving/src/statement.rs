@@ -25,7 +25,11 @@ const DEPTH_MAX: usize = 64;
 /// Operators and tables of one statement. `1+1+…` makes a tree as deep as it has terms, and a list of tables likewise;
 /// planning walks them by recursion, and an overflow of the stack would end the process.
 const OPERATORS_MAX: usize = 1000;
-const TABLES_MAX: usize = 200;
+const TABLES_MAX: usize = 24;
+
+/// Levels of function calls in function calls, where a subquery counts as two. The planner of DataFusion 55 takes twice
+/// as long for each level, and cannot be cancelled meanwhile.
+const LEVELS_MAX: usize = 16;
 
 /// Parses the text and lets one reading statement through.
 ///
@@ -35,7 +39,9 @@ pub fn parse(sql: &str) -> Result<Statement, Error> {
     if sql.len() > BYTES_MAX {
         return Err(Error::StatementTooLong(BYTES_MAX));
     }
-    check_size("operators", operators(sql)?, OPERATORS_MAX)?;
+    let tokens = tokens(sql)?;
+    check_size("operators", operators(&tokens), OPERATORS_MAX)?;
+    check_size("levels of calls and subqueries", levels(&tokens), LEVELS_MAX)?;
     let mut parser = DFParserBuilder::new(sql)
         .with_dialect(&PostgreSqlDialect {})
         .with_recursion_limit(DEPTH_MAX)
@@ -59,41 +65,72 @@ fn check_size(what: &'static str, count: usize, max: usize) -> Result<(), Error>
     if count > max { Err(Error::StatementTooLarge { what, count, max }) } else { Ok(()) }
 }
 
-/// Everything that can make the tree of an expression or a query deeper without a parenthesis.
-fn operators(sql: &str) -> Result<usize, Error> {
+/// The tokens without space and comments.
+fn tokens(sql: &str) -> Result<Vec<Token>, Error> {
     let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize();
-    let tokens = tokens.map_err(|error| Error::Syntax(error.to_string()))?;
+    let mut tokens = tokens.map_err(|error| Error::Syntax(error.to_string()))?;
+    tokens.retain(|token| !matches!(token, Token::Whitespace(_)));
+    Ok(tokens)
+}
+
+/// How deep calls and subqueries nest: a parenthesis after a word is one level, one that opens a query is two.
+fn levels(tokens: &[Token]) -> usize {
+    let (mut open, mut level, mut deepest) = (Vec::new(), 0, 0);
+    for (at, token) in tokens.iter().enumerate() {
+        match token {
+            Token::LParen => {
+                let after_word = at > 0 && matches!(tokens[at - 1], Token::Word(_));
+                let weight = match tokens.get(at + 1) {
+                    Some(Token::Word(word))
+                        if matches!(word.keyword, Keyword::SELECT | Keyword::WITH) =>
+                    {
+                        2
+                    }
+                    _ => usize::from(after_word),
+                };
+                open.push(weight);
+                level += weight;
+                deepest = deepest.max(level);
+            }
+            Token::RParen => level -= open.pop().unwrap_or(0),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+/// Everything that can make the tree of an expression or a query deeper without a parenthesis.
+fn operators(tokens: &[Token]) -> usize {
     let deepens = |token: &Token| match token {
-        Token::Word(word) => match word.keyword {
+        Token::Word(word) => matches!(
+            word.keyword,
             Keyword::AND
-            | Keyword::OR
-            | Keyword::NOT
-            | Keyword::XOR
-            | Keyword::IS
-            | Keyword::IN
-            | Keyword::BETWEEN
-            | Keyword::LIKE
-            | Keyword::ILIKE
-            | Keyword::SIMILAR
-            | Keyword::REGEXP
-            | Keyword::RLIKE
-            | Keyword::DIV
-            | Keyword::OVERLAPS
-            | Keyword::COLLATE
-            | Keyword::AT
-            | Keyword::NOTNULL
-            | Keyword::MEMBER
-            | Keyword::OPERATOR
-            | Keyword::UNION
-            | Keyword::EXCEPT
-            | Keyword::MINUS
-            | Keyword::INTERSECT
-            | Keyword::JOIN
-            | Keyword::EXPLAIN => true,
-            _ => false,
-        },
-        Token::Whitespace(_)
-        | Token::Comma
+                | Keyword::OR
+                | Keyword::NOT
+                | Keyword::XOR
+                | Keyword::IS
+                | Keyword::IN
+                | Keyword::BETWEEN
+                | Keyword::LIKE
+                | Keyword::ILIKE
+                | Keyword::SIMILAR
+                | Keyword::REGEXP
+                | Keyword::RLIKE
+                | Keyword::DIV
+                | Keyword::OVERLAPS
+                | Keyword::COLLATE
+                | Keyword::AT
+                | Keyword::NOTNULL
+                | Keyword::MEMBER
+                | Keyword::OPERATOR
+                | Keyword::UNION
+                | Keyword::EXCEPT
+                | Keyword::MINUS
+                | Keyword::INTERSECT
+                | Keyword::JOIN
+                | Keyword::EXPLAIN
+        ),
+        Token::Comma
         | Token::LParen
         | Token::RParen
         | Token::Period
@@ -109,7 +146,7 @@ fn operators(sql: &str) -> Result<usize, Error> {
         | Token::Placeholder(_) => false,
         _ => true,
     };
-    Ok(tokens.iter().filter(|token| deepens(token)).count())
+    tokens.iter().filter(|token| deepens(token)).count()
 }
 
 fn tables(statement: &Statement) -> usize {
@@ -304,7 +341,15 @@ mod tests {
                 "{term}"
             );
         }
-        assert_eq!(code(&format!("select 1 from t{}", ", t".repeat(1000))), "statement_too_large");
+        assert_eq!(code(&format!("select 1 from t{}", ", t".repeat(24))), "statement_too_large");
+        let calls = |count: usize| format!("select {}1{}", "abs(".repeat(count), ")".repeat(count));
+        assert_eq!(code(&calls(16)), "ok");
+        assert_eq!(code(&calls(17)), "statement_too_large");
+        let subqueries =
+            |count: usize| format!("select {}1{}", "( select ".repeat(count), ")".repeat(count));
+        assert_eq!(code(&subqueries(8)), "ok");
+        assert_eq!(code(&subqueries(9)), "statement_too_large");
+        assert_eq!(code("select abs(1), abs(2), (abs(3)), sum(4) over (order by 1)"), "ok");
         assert_eq!(code(&format!("select {}1", "not ".repeat(1001))), "statement_too_large");
         let list = vec!["'x'"; 10_000].join(",");
         assert_eq!(code(&format!("select 1 from t where a in ({list})")), "ok");

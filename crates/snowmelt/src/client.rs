@@ -41,15 +41,6 @@ impl Server {
         }
     }
 
-    pub(crate) fn get(&self, path: &str) -> Result<Value> {
-        let url = format!("{}{path}", self.base_url()?);
-        let mut request = agent().get(&url);
-        if let Some(password) = &self.password {
-            request = request.header("Authorization", format!("Bearer {password}"));
-        }
-        answer(&url, request.call())
-    }
-
     /// # Errors
     /// When the server cannot be reached, or with the server's own message and hint when it refuses.
     pub(crate) fn post(&self, path: &str, body: &Value) -> Result<Value> {

@@ -48,9 +48,9 @@ pub(crate) struct Enrich {
     #[serde(deserialize_with = "one_or_many")]
     pub(crate) schemas: Vec<PathBuf>,
     /// The deepest nesting of a JSON text; deeper ones are bad rows. Default: 50.
-    pub(crate) json_depth_max: usize,
+    pub(crate) json_depth_max: u32,
     /// The largest enriched event or bad row, in bytes; larger ones become a size violation. Default: 1000000.
-    pub(crate) record_bytes_max: usize,
+    pub(crate) record_bytes_max: u64,
 }
 
 /// Health and metrics of a process without a server.
@@ -205,6 +205,11 @@ fn check(config: &Config) -> Result<()> {
             "`admin.port`: not used by `up`, whose health and metrics are on `server.http-port`"
                 .to_owned(),
         );
+    }
+    problems.extend(config.speed.problems());
+    problems.extend(config.batch.validate().into_iter().map(|problem| format!("batch.{problem}")));
+    if let Err(error) = config.collector.check() {
+        problems.push(error.to_string());
     }
     for folder in &config.enrich.schemas {
         if !folder.is_dir() {

@@ -54,7 +54,6 @@ impl Enricher {
     ///
     /// # Errors
     /// When the streams have not the same number of partitions, or cannot be read.
-    #[expect(clippy::too_many_arguments, reason = "each is a thing of its own")]
     pub fn open(
         raw: Arc<dyn Stream>,
         enriched: Arc<dyn Stream>,

@@ -1,5 +1,7 @@
 //! The speed layer as it runs: threads, orders, readiness, and derived streams that take nothing for a while.
 
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+
 mod site;
 
 use std::sync::Arc;

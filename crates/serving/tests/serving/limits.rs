@@ -65,16 +65,18 @@ fn nothing_but_reading_is_answered() {
 #[test]
 fn a_statement_of_many_terms_does_no_harm() {
     let world = World::new(Log::default());
-    // The largest that are let through, and beyond.
     let sum = |terms: usize| format!("select {}", vec!["1"; terms].join("+"));
-    assert_eq!(world.rows_of(&sum(1001)), [serde_json::json!([1001])]);
+    assert_eq!(world.rows_of(&sum(200)), [serde_json::json!([200])]);
     assert_eq!(world.code(&sum(15_000)), "statement_too_large");
-    let any = vec!["app_id = 'x'"; 500].join(" or ");
+    let any = vec!["app_id > 'x'"; 500].join(" or ");
     assert_eq!(world.code(&format!("select 1 from atomic.events where {any}")), "ok");
-    let union = vec!["select 1"; 500].join(" union all ");
-    assert_eq!(world.rows_of(&union).len(), 500);
-    let crossed = vec!["atomic.events"; 15].join(", ");
-    assert!(["ok", "invalid_statement"].contains(&world.code(&format!("select 1 from {crossed}"))));
+    let casts = "::text::int".repeat(500);
+    assert_eq!(world.rows_of(&format!("select 1{casts}")), [serde_json::json!([1])]);
+    let union = vec!["select 1"; 100].join(" union all ");
+    assert_eq!(world.rows_of(&union).len(), 100);
+    let calls = |depth: usize| format!("select {}-1{}", "abs(".repeat(depth), ")".repeat(depth));
+    assert_eq!(world.rows_of(&calls(12)), [serde_json::json!([1])]);
+    assert_eq!(world.code(&calls(50)), "statement_too_large");
     assert_eq!(
         world.code(&format!("select {}1{}", "(".repeat(20_000), ")".repeat(20_000))),
         "syntax_error"
@@ -154,32 +156,4 @@ fn a_statement_waits_for_its_turn() {
             });
         }
     });
-}
-
-#[test]
-fn tmp_deep() {
-    let world = World::with(small_log(), Limits { timeout: Duration::from_secs(20), ..limits() }, 1 << 30);
-    world.see_all();
-    for (name, sql) in [
-        ("sum", format!("select {}", vec!["1"; 1001].join("+"))),
-        ("sumcol", format!("select {} from atomic.events", vec!["domain_sessionidx"; 1001].join("+"))),
-        ("or", format!("select 1 from atomic.events where {}", vec!["app_id > 'x'"; 500].join(" or "))),
-        ("and", format!("select 1 from atomic.events where {}", vec!["app_id > 'x'"; 500].join(" and "))),
-        ("not", format!("select {} true", "not ".repeat(1000))),
-        ("neg", format!("select {} 1", "- ".repeat(999))),
-        ("cast", format!("select 1{}", "::text::int".repeat(500))),
-        ("concat", format!("select {} from atomic.events", vec!["app_id"; 1001].join("||"))),
-        ("isnull", format!("select 1{}", " is null".repeat(1000))),
-        ("union", vec!["select 1"; 1000].join(" union all ")),
-        ("uniond", vec!["select 1"; 300].join(" union ")),
-        ("join", format!("select 1 from atomic.events a0 {}", (1..60).map(|n| format!("join atomic.events a{n} on a{n}.event_id = a0.event_id")).collect::<Vec<_>>().join(" "))),
-        ("cross", format!("select 1 from {}", (0..100).map(|n| format!("lambda.cut a{n}")).collect::<Vec<_>>().join(", "))),
-        ("func", format!("select {}1{}", "abs(".repeat(60), ")".repeat(60))),
-        ("sub", format!("select * from {}(select 1) a{}", "(select * from ".repeat(20), ") a".repeat(20))),
-        ("ctes", format!("with c0 as (select 1 as x) {} select * from c9", (1..10).map(|n| format!(", c{n} as (select a.x from c{m} a, c{m} b)", m = n - 1)).collect::<String>())),
-    ] {
-        let started = Instant::now();
-        let code = world.ask(&sql).map_or_else(|e| format!("{} {:.80}", e.code(), e.to_string()), |_| "ok".to_owned());
-        eprintln!("{name}: {code} {:?}", started.elapsed());
-    }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use model::cut::Frontier;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::world::*;
@@ -180,7 +181,8 @@ fn answers_stay_whole_while_cuts_move_and_chunks_are_forgotten() {
 /// The physical plan of a statement, as text.
 fn plan(world: &World, sql: &str) -> String {
     let rows = world.rows_of(&format!("explain {sql}"));
-    let physical = rows.iter().find(|row| row[0] == "physical_plan").unwrap_or_else(|| panic!("{rows:?}"));
+    let physical =
+        rows.iter().find(|row| row[0] == "physical_plan").unwrap_or_else(|| panic!("{rows:?}"));
     physical[1].as_str().unwrap().to_owned()
 }
 
@@ -198,46 +200,52 @@ fn filters_and_projections_reach_the_files() {
     let world = World::new(small_log());
     world.see(0, 9);
     world.commit(&cut(&[(0, 6), (1, 5)]));
-    let plan = plan(&world, "select event_id from atomic.events where collector_tstamp > timestamp '2023-11-14 22:15:00'");
+    let plan = plan(
+        &world,
+        "select event_id from atomic.events where collector_tstamp > timestamp '2023-11-14 22:15:00'",
+    );
     assert!(plan.contains("predicate=collector_tstamp"), "{plan}");
     assert!(plan.contains("projection=[collector_tstamp, event_id]"), "{plan}");
     assert!(!plan.contains("page_url"), "{plan}");
 }
 
-#[test]
-fn tmp_random() {
-    let mut seed = 88172645463325252u64;
-    let mut r = move |n: u64| {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        seed % n
-    };
-    for case in 0..25 {
-        let parts: Vec<Vec<Vec<Outcome>>> = (0..2)
-            .map(|_| {
-                (0..r(24))
-                    .map(|_| {
-                        (0..1 + r(3))
-                            .map(|_| if r(5) == 0 { bad(r(200)) } else { event(r(200)) })
-                            .collect()
-                    })
-                    .collect()
-            })
-            .collect();
-        let log = Log::of(&parts);
+/// What happens to a world between two questions.
+#[derive(Clone, Debug)]
+enum Step {
+    See(u32, u64),
+    Commit(u64, u64),
+    Forget,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        3 => (0u32..2, 0u64..50).prop_map(|(index, to)| Step::See(index, to)),
+        2 => (0u64..50, 0u64..50).prop_map(|(a, b)| Step::Commit(a, b)),
+        1 => Just(Step::Forget),
+    ];
+    proptest::collection::vec(step, 1..8)
+}
+
+fn logs() -> impl Strategy<Value = Log> {
+    let outcome = prop_oneof![4 => (0u64..200).prop_map(event), 1 => (0u64..200).prop_map(bad)];
+    let record = proptest::collection::vec(outcome, 1..4);
+    let partition = proptest::collection::vec(record, 0..24);
+    proptest::collection::vec(partition, 2..3).prop_map(|partitions| Log::of(&partitions))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #[test]
+    fn every_answer_is_that_of_the_log_below_the_frontier(log in logs(), steps in steps(), spill: bool) {
         let ends = log.ends();
-        let world = World::with(log, limits(), if case % 2 == 0 { 1 } else { 1 << 30 });
-        for _ in 0..1 + r(8) {
-            match r(6) {
-                0..3 => {
-                    let i = r(2) as u32;
-                    world.see(i, r(50).min(ends.of(&partition(i)).number()))
+        let world = World::with(log, limits(), if spill { 1 } else { 1 << 30 });
+        for step in steps {
+            match step {
+                Step::See(index, to) => world.see(index, to.min(ends.of(&partition(index)).number())),
+                Step::Commit(a, b) => {
+                    world.commit(&cut(&[(0, a), (1, b)]).meet(&ends));
                 }
-                3..5 => {
-                    world.commit(&cut(&[(0, r(50)), (1, r(50))]).meet(&ends));
-                }
-                _ => world.lambda.forget(),
+                Step::Forget => world.lambda.forget(),
             }
         }
         check(&world);

@@ -88,7 +88,8 @@ fn run_here(server: &Server, file: Option<std::path::PathBuf>) -> Result<Value> 
 fn list(data_dir: &std::path::Path, as_json: bool) -> Result<()> {
     let files = std::sync::Arc::new(stream::disk::Disk);
     let read = || format!("read the catalogue of `{}`", data_dir.display());
-    let Some(catalog) = views::catalog::Catalog::open_read(files, data_dir).with_context(read)? else {
+    let Some(catalog) = views::catalog::Catalog::open_read(files, data_dir).with_context(read)?
+    else {
         bail!("`{}` has no iterations: name a data folder with `--data-dir`", data_dir.display());
     };
     let manifests = catalog.history().with_context(read)?;

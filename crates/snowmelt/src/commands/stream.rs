@@ -110,7 +110,7 @@ impl Folder {
         Ok(found)
     }
 
-    fn reader(&self, partition: &Partition, from: Offset) -> Result<Reader> {
+    fn reader(&self, partition: &Partition, from: Option<Offset>) -> Result<Reader> {
         let files: Arc<dyn Files> = Arc::new(Disk);
         Ok(Reader::open(files, &self.streams()?, partition, from)?)
     }
@@ -126,7 +126,7 @@ impl Stream {
             }
             Action::Dump { folder, stream, json, from } => {
                 for partition in folder.partitions(&stream)? {
-                    dump(&folder, &partition, from.unwrap_or(Offset::BEGINNING), json, &mut out)
+                    dump(&folder, &partition, from, json, &mut out)
                         .with_context(|| format!("dump `{partition}`"))?;
                 }
             }
@@ -170,7 +170,7 @@ fn tail(
 ) -> Result<()> {
     let mut readers = Vec::new();
     for partition in folder.partitions(stream)? {
-        let mut reader = folder.reader(&partition, Offset::BEGINNING)?;
+        let mut reader = folder.reader(&partition, None)?;
         let mut last = std::collections::VecDeque::new();
         while let Some(record) =
             reader.read_next().with_context(|| format!("read `{partition}`"))?
@@ -189,7 +189,9 @@ fn tail(
     out.flush()?;
     while follow {
         for (shown, reader) in &mut readers {
-            while let Some(record) = reader.read_next().with_context(|| format!("read `{}`", shown.partition))? {
+            while let Some(record) =
+                reader.read_next().with_context(|| format!("read `{}`", shown.partition))?
+            {
                 shown.print(&record, out)?;
             }
         }
@@ -202,7 +204,7 @@ fn tail(
 fn dump(
     folder: &Folder,
     partition: &Partition,
-    from: Offset,
+    from: Option<Offset>,
     as_json: bool,
     out: &mut dyn Write,
 ) -> Result<()> {
@@ -268,7 +270,9 @@ fn raw_to_json(partition: &Partition, record: &Record) -> Value {
             "user_agent": payload.user_agent,
             "body": payload.body,
         }),
-        Err(error) => json!({"position": position, "bytes": record.bytes.len(), "error": error.to_string()}),
+        Err(error) => {
+            json!({"position": position, "bytes": record.bytes.len(), "error": error.to_string()})
+        }
     }
 }
 
