@@ -1,5 +1,5 @@
 //! Replays what real trackers sent, byte for byte, where the captures lie beside the checkout (`../shared`, or the folder
-//! that `SNOWMELT_SHARED` names): each event is answered 200 and is one record that equals the request. Without them
+//! that `SHARED_FIXTURES` names): each event is answered 200 and is one record that equals the request. Without them
 //! the requests below stand in.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must panic")]
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use support::Collector;
 
 fn shared() -> PathBuf {
-    match std::env::var_os("SNOWMELT_SHARED") {
+    match std::env::var_os("SHARED_FIXTURES") {
         Some(folder) => PathBuf::from(folder),
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"),
     }

@@ -1,7 +1,7 @@
 //! Data-driven tests of the single rules: one JSON object per line, `{"fn", "in", "out"}` or `{"fn", "in", "err"}`.
 //!
 //! Our own vectors (`testdata/enrich/rules.jsonl`) always run. The acceptance vectors run where the specification's
-//! folder lies beside the checkout or is named by `SNOWMELT_SHARED`. A new rule is one arm in [`run`].
+//! folder lies beside the checkout or is named by `SHARED_FIXTURES`. A new rule is one arm in [`run`].
 
 use std::path::{Path, PathBuf};
 
@@ -165,7 +165,7 @@ fn our_own_vectors_of_the_rules_hold() {
 
 #[test]
 fn the_acceptance_vectors_of_the_rules_hold() {
-    let shared = std::env::var_os("SNOWMELT_SHARED")
+    let shared = std::env::var_os("SHARED_FIXTURES")
         .map_or_else(|| repository().join("../shared"), PathBuf::from);
     let file = shared.join("fixtures/enrich-core/unit-cases.jsonl");
     if !file.exists() {

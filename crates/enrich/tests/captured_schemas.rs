@@ -1,6 +1,6 @@
 //! The embedded schemas against what trackers send: our own samples always, and every self-describing JSON in the
 //! recorded tracker requests where the folder with the fixtures lies beside the checkout or is named by
-//! `SNOWMELT_SHARED`.
+//! `SHARED_FIXTURES`.
 
 #![expect(
     clippy::unwrap_used,
@@ -129,7 +129,7 @@ fn recorded_requests_obey_the_embedded_schemas_but_for_the_known_ones() {
 }
 
 fn captures() -> Option<PathBuf> {
-    let shared = match std::env::var_os("SNOWMELT_SHARED") {
+    let shared = match std::env::var_os("SHARED_FIXTURES") {
         Some(shared) => PathBuf::from(shared),
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"),
     };

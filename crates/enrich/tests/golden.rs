@@ -5,7 +5,7 @@
 //! - `bad.jsonl`: its bad rows, one line each, with the epoch for the failure time, which the function does not know.
 //!
 //! An empty file is left out. The schemas are those of `testdata/enrich/schemas`. A change of a golden outcome wants a
-//! new version of the function; `SNOWMELT_BLESS=1` writes the files anew.
+//! new version of the function; `BLESS=1` writes the files anew.
 
 #![expect(
     clippy::unwrap_used,
@@ -64,7 +64,7 @@ fn every_golden_record_has_its_outcomes() {
     let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let schemas = local_schemas::schemas_below(&crate_folder.join("../../testdata/enrich/schemas"));
     let recipe = Recipe::new(schemas, Settings::default());
-    let bless = std::env::var_os("SNOWMELT_BLESS").is_some();
+    let bless = std::env::var_os("BLESS").is_some();
     let entries = fs::read_dir(crate_folder.join("tests/golden")).unwrap();
     let mut cases: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
     cases.sort();

@@ -1,7 +1,7 @@
 //! Data-driven tests of whole records: one JSON object per line, a request and what is expected of its outcomes.
 //!
 //! Our own vectors (`testdata/enrich/records.jsonl`) always run. The acceptance vectors run where the specification's
-//! folder lies beside the checkout or is named by `SNOWMELT_SHARED`.
+//! folder lies beside the checkout or is named by `SHARED_FIXTURES`.
 
 #![expect(
     clippy::unwrap_used,
@@ -199,7 +199,7 @@ fn our_own_vectors_of_records_hold() {
 
 #[test]
 fn the_acceptance_vectors_of_records_hold() {
-    let shared = std::env::var_os("SNOWMELT_SHARED")
+    let shared = std::env::var_os("SHARED_FIXTURES")
         .map_or_else(|| repository().join("../shared"), PathBuf::from);
     let folder = shared.join("fixtures/enrich-core");
     if !folder.exists() {

@@ -435,18 +435,23 @@ impl File for Handle {
         self.with(|state| {
             let dying = state.begin()?;
             state.syncs += 1;
-            let fails = dying || state.faults.fail_sync_at == Some(state.syncs);
+            let fails = state.faults.fail_sync_at == Some(state.syncs);
             let State { inodes, chance, .. } = state;
             let inode = inodes.get_mut(&self.inode).ok_or(io::ErrorKind::NotFound)?;
-            let mut dirty = std::mem::take(&mut inode.dirty);
-            if fails {
-                // Any part may have been written; none of it is dirty any more, so no later sync will write it.
-                dirty.retain(|_| chance.coin());
+            let mut written = inode.dirty.clone();
+            if dying || fails {
+                // Any part may have been written.
+                written.retain(|_| chance.coin());
             }
-            if !fails || chance.coin() {
+            if !dying {
+                // After a failure too: the system calls the pages clean, and no later sync will write them. Only the
+                // pages of a process that died meanwhile are still to be written.
+                inode.dirty.clear();
+            }
+            if !(dying || fails) || chance.coin() {
                 inode.durable.resize(inode.content.len(), 0);
             }
-            inode.keep(&dirty);
+            inode.keep(&written);
             match (dying, fails) {
                 (true, _) => Err(killed()),
                 (false, true) => Err(io::Error::other("simulated failure of an fsync")),

@@ -46,6 +46,8 @@ struct World {
     written: u64,
     /// Whether power was lost or a sync failed: then a stream of relaxed durability may be shorter.
     may_shorten: bool,
+    /// A stream of relaxed durability was found damaged after such a loss. Its owner begins it anew; the run ends.
+    given_up: bool,
     /// What happened, in words, for whoever replays a seed.
     history: Vec<String>,
 }
@@ -80,6 +82,7 @@ impl World {
             partitions,
             written: 0,
             may_shorten: false,
+            given_up: false,
             history: Vec::new(),
             chance,
         }
@@ -146,6 +149,9 @@ impl World {
     }
 
     fn step(&mut self) -> Result<(), Violation> {
+        if self.given_up {
+            return Ok(());
+        }
         match self.chance.below(100) {
             0..70 => self.append(),
             70..80 => self.trim(),
@@ -298,6 +304,10 @@ impl World {
             let readable = match read_all(log, partition) {
                 Ok(readable) => readable,
                 Err(_) if self.disk.is_dead() => return Ok(()),
+                Err(stream::Error::Damaged { .. }) if shortened => {
+                    self.given_up = true;
+                    return Ok(());
+                }
                 Err(error) => return Err(Violation::new(format!("read {partition}: {error}"))),
             };
             let start = log.start(partition).map_err(|error| Violation::new(error.to_string()))?;
