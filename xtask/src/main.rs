@@ -14,7 +14,8 @@ use anyhow::{Context, Result, bail};
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  test         install what the tests need, then format, lints, all tests, simulation, docs
+  test         install what the tests need, then format, all tests (200 seeds of the
+               simulator among them), lints, docs
   setup        only install what the tests need (the Python and Node trackers)
   sim [ARGS]   the simulator: --seeds N, --from SEED, --seed SEED to replay one
 ";
@@ -53,7 +54,6 @@ fn test() -> Result<()> {
             .args(["test", "--locked", "--workspace"])
             .env("TRACKERS_DIR", &trackers))
     })?;
-    step("simulation", || simulate(&["--seeds".into(), "200".into()]))?;
     step("lints", || {
         cargo(&["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"])
     })?;

@@ -33,10 +33,14 @@ const FORBIDDEN: [(&str, &[&str]); 6] = [
 fn crates_see_only_what_the_architecture_allows() {
     let ours: BTreeSet<&str> = EDGES.iter().map(|(name, _)| *name).collect();
     for (name, allowed) in EDGES {
-        let found: BTreeSet<String> = dependencies(name).into_iter().filter(|it| ours.contains(it.as_str())).collect();
+        let found: BTreeSet<String> =
+            dependencies(name).into_iter().filter(|it| ours.contains(it.as_str())).collect();
         let allowed: BTreeSet<String> = allowed.iter().map(|it| (*it).to_owned()).collect();
         let more: Vec<&String> = found.difference(&allowed).collect();
-        assert!(more.is_empty(), "crate `{name}` sees {more:?}, which ARCHITECTURE.md does not allow");
+        assert!(
+            more.is_empty(),
+            "crate `{name}` sees {more:?}, which ARCHITECTURE.md does not allow"
+        );
     }
 }
 
@@ -45,7 +49,10 @@ fn heavy_and_impure_crates_stay_where_they_belong() {
     for (name, forbidden) in FORBIDDEN {
         let tree = tree_of(name);
         for crate_name in forbidden {
-            assert!(!tree.contains(*crate_name), "`{crate_name}` is below `{name}`: cargo tree -p {name} -i {crate_name}");
+            assert!(
+                !tree.contains(*crate_name),
+                "`{crate_name}` is below `{name}`: cargo tree -p {name} -i {crate_name}"
+            );
         }
     }
 }
@@ -54,14 +61,21 @@ fn heavy_and_impure_crates_stay_where_they_belong() {
 fn every_module_opens_with_a_paragraph() {
     for file in rust_files() {
         let text = read(&file);
-        let is_included = file.file_name().is_some_and(|name| name == "table.rs") && text.starts_with("// ");
+        let is_included =
+            file.file_name().is_some_and(|name| name == "table.rs") && text.starts_with("// ");
         assert!(text.starts_with("//!") || is_included, "{}: no opening paragraph", file.display());
     }
 }
 
 #[test]
 fn nothing_is_left_undone() {
-    let marks = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("todo", "!("), concat!("unimplemented", "!("), concat!("#[", "ignore")];
+    let marks = [
+        concat!("TO", "DO"),
+        concat!("FIX", "ME"),
+        concat!("todo", "!("),
+        concat!("unimplemented", "!("),
+        concat!("#[", "ignore"),
+    ];
     for file in rust_files() {
         let text = read(&file);
         for mark in marks {
@@ -79,8 +93,14 @@ fn every_durable_format_has_its_page_and_the_architecture_links_it() {
         .collect();
     for name in ["segment.md", "enriched-stream.md", "master.md", "manifest.md", "table-files.md"] {
         let page = pages.get(name).unwrap_or_else(|| panic!("docs/formats/{name} is missing"));
-        assert!(read(page).to_lowercase().contains("version"), "docs/formats/{name} says nothing of versions");
-        assert!(architecture.contains(&format!("docs/formats/{name}")), "ARCHITECTURE.md does not link {name}");
+        assert!(
+            read(page).to_lowercase().contains("version"),
+            "docs/formats/{name} says nothing of versions"
+        );
+        assert!(
+            architecture.contains(&format!("docs/formats/{name}")),
+            "ARCHITECTURE.md does not link {name}"
+        );
     }
 }
 
@@ -88,13 +108,26 @@ fn dependencies(name: &str) -> Vec<String> {
     let manifest = read(&crate::root().join("crates").join(name).join("Cargo.toml"));
     let section = manifest.split("[dependencies]").nth(1).unwrap_or_default();
     let section = section.split("\n[").next().unwrap_or_default();
-    section.lines().filter_map(|line| Some(line.split(['.', ' ', '=']).next()?.to_owned())).collect()
+    section
+        .lines()
+        .filter_map(|line| Some(line.split(['.', ' ', '=']).next()?.to_owned()))
+        .collect()
 }
 
 /// The names of all crates below one, without those that only its tests or its build need.
 fn tree_of(name: &str) -> BTreeSet<String> {
     let mut command = Command::new(crate::cargo_path());
-    command.args(["tree", "--locked", "--offline", "--edges", "normal", "--prefix", "none", "--package", name]);
+    command.args([
+        "tree",
+        "--locked",
+        "--offline",
+        "--edges",
+        "normal",
+        "--prefix",
+        "none",
+        "--package",
+        name,
+    ]);
     let output = command.current_dir(crate::root()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();

@@ -2,6 +2,9 @@
 //!
 //! The depth is counted before the parser runs, without recursion, so a hostile text costs one pass over its bytes.
 //! Numbers keep their spelling and objects the order of their keys.
+//!
+//! Half of a surrogate pair (`\\ud83d` alone) is what browsers send when a title was cut in the middle of an emoji. It
+//! is no character, but no reason to lose the events beside it: it becomes U+FFFD.
 
 use serde_json::{Map, Value};
 
@@ -16,7 +19,48 @@ pub(crate) fn parse(text: &str, depth_max: u32) -> Result<Value, String> {
     if is_deeper_than(text, depth_max.min(DEPTH_MAX)) {
         return Err("invalid json: maximum allowed JSON depth exceeded".to_owned());
     }
-    serde_json::from_str(text).map_err(|error| format!("invalid json: {error}"))
+    let parsed = serde_json::from_str(text).or_else(|error| match without_lone_surrogates(text) {
+        Some(mended) => serde_json::from_str(&mended),
+        None => Err(error),
+    });
+    parsed.map_err(|error| format!("invalid json: {error}"))
+}
+
+/// The text with `\\ufffd` for each escaped surrogate that has no partner; `None` when there is none.
+fn without_lone_surrogates(text: &str) -> Option<String> {
+    let mut mended = String::with_capacity(text.len());
+    let mut copied = 0;
+    let mut at = 0;
+    while let Some(found) = text.as_bytes()[at..].iter().position(|&byte| byte == b'\\') {
+        at += found;
+        match escaped_unit(text, at) {
+            Some(0xd800..=0xdbff)
+                if matches!(escaped_unit(text, at + 6), Some(0xdc00..=0xdfff)) =>
+            {
+                at += 12
+            }
+            Some(0xd800..=0xdfff) => {
+                mended.push_str(&text[copied..at]);
+                mended.push_str("\\ufffd");
+                at += 6;
+                copied = at;
+            }
+            Some(_) => at += 6,
+            // A backslash and what it escapes, which may be another backslash.
+            None => at += 1 + text[at + 1..].chars().next().map_or(0, char::len_utf8),
+        }
+    }
+    mended.push_str(&text[copied..]);
+    (copied > 0).then_some(mended)
+}
+
+/// The UTF-16 unit that is escaped at this place.
+fn escaped_unit(text: &str, at: usize) -> Option<u16> {
+    let digits = text.get(at..)?.strip_prefix("\\u")?.get(..4)?;
+    digits
+        .bytes()
+        .all(|byte| byte.is_ascii_hexdigit())
+        .then(|| u16::from_str_radix(digits, 16).ok())?
 }
 
 /// The object `{"schema": …, "data": …}`.
@@ -56,6 +100,22 @@ fn is_deeper_than(text: &str, depth_max: u32) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn half_a_surrogate_pair_does_not_make_a_text_bad() {
+        for (text, expect) in [
+            (r#"["a\ud83d"]"#, "a\u{fffd}"),
+            (r#"["\udE00b"]"#, "\u{fffd}b"),
+            (r#"["\ud83d\ud83d\ude00"]"#, "\u{fffd}\u{1f600}"),
+            (r#"["\ud83d\n"]"#, "\u{fffd}\n"),
+            (r#"["\\ud83d \ud800"]"#, "\\ud83d \u{fffd}"),
+        ] {
+            assert_eq!(parse(text, 50).unwrap()[0], expect, "{text}");
+        }
+        for text in [r#"["\ud83"]"#, r#"["\ud83d]"#, "\\", "\\u", r#"{"\ud800"#] {
+            assert!(parse(text, 50).is_err(), "{text}");
+        }
+    }
 
     fn depth(value: &Value) -> u32 {
         let deepest = match value {

@@ -70,33 +70,43 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Everything that [`crate::server::start`] would refuse, without starting anything.
+    pub fn problems(&self) -> Vec<Error> {
+        let mut problems = self.zero_limits();
+        match self.password() {
+            Ok(None) if !self.bind.is_loopback() => {
+                problems.push(Error::OpenWithoutPassword(self.bind));
+            }
+            Ok(_) => {}
+            Err(error) => problems.push(error),
+        }
+        problems
+    }
+
     /// Refuses what is unsafe or cannot work, and reads the password.
     ///
     /// # Errors
     /// For a `bind` beyond loopback without a password, a password that is empty or given twice, and limits of zero.
     pub(crate) fn check(&self) -> Result<Option<Secret>, Error> {
-        let zero =
-            |key: &'static str| Error::Config { key, problem: "must be larger than 0".to_owned() };
-        if self.statement_timeout.is_zero() {
-            return Err(zero("statement-timeout"));
-        }
-        if self.row_limit == 0 {
-            return Err(zero("row-limit"));
-        }
-        if self.statements == 0 {
-            return Err(zero("statements"));
-        }
-        if self.memory_limit < 16 << 20 {
-            return Err(Error::Config {
-                key: "memory-limit",
-                problem: "must be at least 16777216 (16 MiB)".to_owned(),
-            });
+        if let Some(problem) = self.zero_limits().into_iter().next() {
+            return Err(problem);
         }
         let password = self.password()?;
         if password.is_none() && !self.bind.is_loopback() {
             return Err(Error::OpenWithoutPassword(self.bind));
         }
         Ok(password)
+    }
+
+    fn zero_limits(&self) -> Vec<Error> {
+        let limits = [
+            ("statement-timeout", self.statement_timeout.is_zero(), "must be larger than 0"),
+            ("row-limit", self.row_limit == 0, "must be larger than 0"),
+            ("statements", self.statements == 0, "must be larger than 0"),
+            ("memory-limit", self.memory_limit < 16 << 20, "must be at least 16777216 (16 MiB)"),
+        ];
+        let wrong = limits.into_iter().filter(|(_, is_wrong, _)| *is_wrong);
+        wrong.map(|(key, _, problem)| Error::Config { key, problem: problem.to_owned() }).collect()
     }
 
     fn password(&self) -> Result<Option<Secret>, Error> {

@@ -16,6 +16,8 @@ pub mod reference;
 
 pub mod world;
 
+pub mod seeds;
+
 /// A promise that was not kept.
 #[derive(Debug)]
 pub struct Violation {

@@ -177,7 +177,29 @@ pub(crate) fn dump(config: &Config) -> Result<String> {
     {
         server.insert("password".to_owned(), "********".into());
     }
-    toml::to_string(&tree).context("print the configuration")
+    let mut text = toml::to_string(&tree).context("print the configuration")?;
+    let unset: Vec<&(&str, &str)> = UNSET.iter().filter(|(key, _)| is_unset(&tree, key)).collect();
+    if !unset.is_empty() {
+        text.push_str("\n# Not set:\n");
+        unset.iter().for_each(|(key, meaning)| text.push_str(&format!("# {key}: {meaning}\n")));
+    }
+    Ok(text)
+}
+
+/// Keys that have no value unless they are given one, and what that means.
+const UNSET: [(&str, &str); 6] = [
+    ("stream.disk-reserve", "the larger of 1 GiB and 5 % of the disk; 0 switches it off"),
+    ("collector.cookie.fallback-domain", "no Domain attribute when no domain matches"),
+    ("collector.cookie.client-cookie-name", "no second cookie"),
+    ("server.password", "none, which only a loopback `server.bind` allows"),
+    ("server.password-file", "none; better than `server.password`"),
+    ("admin.port", "off"),
+];
+
+fn is_unset(tree: &toml::Table, key: &str) -> bool {
+    let (path, last) = key.rsplit_once('.').unwrap_or(("", key));
+    let table = path.split('.').try_fold(tree, |table, part| table.get(part)?.as_table());
+    !table.is_some_and(|table| table.contains_key(last))
 }
 
 fn check(config: &Config) -> Result<()> {
@@ -210,6 +232,13 @@ fn check(config: &Config) -> Result<()> {
     problems.extend(config.batch.validate().into_iter().map(|problem| format!("batch.{problem}")));
     if let Err(error) = config.collector.check() {
         problems.push(error.to_string());
+    }
+    problems.extend(config.server.problems().iter().map(ToString::to_string));
+    if config.collector.port != 0 && config.collector.port == config.server.http_port {
+        problems.push(format!(
+            "`collector.port` and `server.http-port` are both {}",
+            config.collector.port
+        ));
     }
     for folder in &config.enrich.schemas {
         if !folder.is_dir() {
