@@ -10,6 +10,7 @@ use std::time::Duration;
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use datafusion::parquet::errors::ParquetError;
+use datafusion::sql::sqlparser::parser::ParserError;
 
 /// Why the server does not start, or why a statement has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +50,8 @@ pub enum Error {
     StatementTooLarge { what: &'static str, count: usize, max: usize },
     #[error("the statement needs more memory than there is: {0}")]
     Memory(String),
+    #[error("one call of `{function}` would make more than {bytes} bytes")]
+    FunctionBytes { function: String, bytes: u64 },
     #[error("{running} statements are running and {waiting} are waiting")]
     Busy { running: usize, waiting: usize },
     /// A file that the view consists of is missing, short or damaged: there is no answer rather than a lower number.
@@ -84,7 +87,7 @@ impl Error {
             Error::RowLimit(_) => "row_limit",
             Error::StatementTooLong(_) => "statement_too_long",
             Error::StatementTooLarge { .. } => "statement_too_large",
-            Error::Memory(_) => "memory_limit",
+            Error::Memory(_) | Error::FunctionBytes { .. } => "memory_limit",
             Error::Busy { .. } => "busy",
             Error::Hole(_) => "hole",
             Error::CatchingUp(_) => "catching_up",
@@ -109,12 +112,18 @@ impl Error {
             Error::Memory(_) => {
                 "ask for fewer columns or groups, add LIMIT, or raise `server.memory-limit`"
             }
+            Error::FunctionBytes { .. } => {
+                "ask for a shorter text or array; rows of a series come from `FROM generate_series(…)`"
+            }
             Error::Busy { .. } => {
                 "try again; `server.statements` and `server.statements-waiting` are the limits"
             }
             Error::CatchingUp(_) => "try again: the speed layer is filling the range",
             Error::Hole(_) => {
                 "restore the file from a backup; its content is derived and can be made again from the master dataset"
+            }
+            Error::Syntax(_) => {
+                "one statement in the SQL of PostgreSQL, for example SELECT … FROM atomic.events"
             }
             Error::Plan(_) => "information_schema.columns lists every table and column",
             Error::EmptyPassword
@@ -123,7 +132,6 @@ impl Error {
             | Error::Config { .. }
             | Error::Listen { .. }
             | Error::Engine(_)
-            | Error::Syntax(_)
             | Error::StatementTooLong(_)
             | Error::StatementTooLarge { .. }
             | Error::Views(_)
@@ -139,7 +147,7 @@ impl Error {
             Error::ReadOnly(_) => 403,
             Error::StatementTooLong(_) => 413,
             Error::StatementTooLarge { .. } => 422,
-            Error::Timeout(_) | Error::RowLimit(_) => 422,
+            Error::Timeout(_) | Error::RowLimit(_) | Error::FunctionBytes { .. } => 422,
             // What a statement computes wrongly (a division by zero, a cast) is the statement's fault.
             Error::Execution(_) => 422,
             Error::Memory(_) | Error::Busy { .. } | Error::CatchingUp(_) | Error::Stopping => 503,
@@ -166,6 +174,14 @@ impl From<Hole> for DataFusionError {
     fn from(hole: Hole) -> DataFusionError {
         DataFusionError::External(Box::new(hole))
     }
+}
+
+/// A call of a function that would make too much, in the form in which the engine carries it.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("one call of `{function}` would make more than {bytes} bytes")]
+pub(crate) struct TooMuch {
+    pub(crate) function: String,
+    pub(crate) bytes: u64,
 }
 
 impl From<views::Error> for Error {
@@ -224,6 +240,9 @@ fn find(error: &(dyn std::error::Error + 'static)) -> Option<Error> {
         if let Some(hole) = error.downcast_ref::<Hole>() {
             return Some(Error::Hole(hole.0.clone()));
         }
+        if let Some(TooMuch { function, bytes }) = error.downcast_ref() {
+            return Some(Error::FunctionBytes { function: function.clone(), bytes: *bytes });
+        }
         if let Some(error) = error.downcast_ref::<views::Error>() {
             return Some(Error::of_views(error));
         }
@@ -256,7 +275,13 @@ fn inside<'a>(
 
 /// The message without the engine's own prefixes and without advice to report a bug to its authors.
 fn plain(error: &DataFusionError) -> String {
-    let message = error.find_root().message().into_owned();
+    let message = match error.find_root() {
+        DataFusionError::SQL(error, _) => match error.as_ref() {
+            ParserError::TokenizerError(text) | ParserError::ParserError(text) => text.clone(),
+            ParserError::RecursionLimitExceeded => "the statement nests too deeply".to_owned(),
+        },
+        root => root.message().into_owned(),
+    };
     let message = message.split("\n\nbacktrace:").next().unwrap_or_default().trim_end();
     message.to_owned()
 }

@@ -18,6 +18,8 @@ pub mod merge;
 
 mod batch_files;
 
+mod bounded_functions;
+
 mod lambda_tables;
 
 mod answer;

@@ -34,6 +34,7 @@ use views::lambda::{Lambda, Pin};
 
 use crate::answer;
 use crate::batch_files::BatchFiles;
+use crate::bounded_functions;
 use crate::error::Error;
 use crate::lambda_tables::{Basis, Kind, LambdaTable};
 use crate::merge::{Merged, STORE};
@@ -131,11 +132,12 @@ impl Engine {
             .enable_all()
             .build()
             .map_err(|error| failed(&error))?;
-        let session = SessionStateBuilder::new()
+        let mut session = SessionStateBuilder::new()
             .with_default_features()
             .with_config(session_config(cores))
             .with_runtime_env(environment)
             .build();
+        bounded_functions::bound(&mut session).map_err(|error| failed(&error))?;
         let tables = Arc::new(BatchFiles::new(sources.files.clone(), &sources.data_dir));
         Ok(Engine {
             shared: Arc::new(Shared { sources, tables, session, rows_max: limits.rows }),

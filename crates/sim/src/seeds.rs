@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::{Violation, log, world};
 
 /// Steps of one seed.
-pub const STEPS: u32 = 80;
+pub const STEPS: u32 = 45;
 
 /// Runs the log alone and the whole world for `count` seeds from `from` on, `steps` steps each. Returns a text for each
 /// seed that failed, with the command that replays it.

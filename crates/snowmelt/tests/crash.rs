@@ -56,7 +56,9 @@ fn every_accepted_event_is_counted_once_after_any_kill() {
         });
         std::thread::sleep(life);
         up.kill9();
-        asking.map(|asking| asking.join().unwrap());
+        if let Some(asking) = asking {
+            asking.join().unwrap();
+        }
         known.add(load.end());
         eprintln!(
             "round {round}: {} events, iteration {}, {:?}",
@@ -146,7 +148,7 @@ impl Known {
         std::thread::scope(|scope| {
             let iterating = scope.spawn(|| up.batch_run());
             while !iterating.is_finished() {
-                self.check_count(up);
+                self.check_ids(up, "during an iteration");
                 comparisons += 1;
             }
             iterating.join().unwrap();

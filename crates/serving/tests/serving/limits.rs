@@ -157,3 +157,115 @@ fn a_statement_waits_for_its_turn() {
         }
     });
 }
+
+/// Bytes of this process that are in memory; 0 where there is no `/proc`.
+fn resident() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    statm.split(' ').nth(1).map_or(0, |pages| pages.parse::<u64>().unwrap() * 4096)
+}
+
+#[test]
+fn a_function_that_would_make_too_much_is_refused_before_it_does() {
+    let world = World::new(small_log());
+    world.see_all();
+    let before = resident();
+    for sql in [
+        "select lpad('x', 2147483647, 'y')",
+        "select rpad('x', 2147483647, 'y')",
+        "select length(lpad('x', 1500000000, 'y'))",
+        "select 1 where length(lpad('x', 1500000000)) > 3",
+        "select repeat('x', 1000000000)",
+        "select length(repeat(repeat('x', 10000), 100000))",
+        "select length(repeat(app_id, 100000000)) from atomic.events",
+        "select array_length(array_repeat(1, 300000000))",
+        "select array_length(list_repeat(repeat('x', 1000000), 1000))",
+        "select array_length(array_resize([1], 300000000, 0))",
+        "select array_length(list_resize([1], 300000000))",
+        "select array_length(range(1, 500000000))",
+        "select array_length(range(500000000))",
+        "select array_length(range(500000000, 1, -1))",
+        "select array_length(generate_series(1, 500000000))",
+        "select array_length(generate_series(1, x * 100000000)) from generate_series(1, 5) a(x)",
+        "select array_length(range(timestamp '1970-01-01', timestamp '2020-01-01', interval '1 second'))",
+        "select array_length(range(timestamp '1970-01-01', timestamp '2020-01-01', interval '1 day -24 hours'))",
+        "select length(replace(repeat('a', 60000), 'a', repeat('a', 60000)))",
+        "select length(replace(repeat('a', 60000), '', repeat('a', 60000)))",
+        "select length(regexp_replace(repeat('a', 60000), 'a', repeat('a', 60000), 'g'))",
+        "select length(array_to_string(array_repeat(1, 100000), repeat('a', 60000)))",
+        "with a as (select repeat(x::text, 16000000) r from generate_series(1, 1) s(x)) select length(concat(r, r, r)) from a",
+        "select length(repeat('x', 70000))",
+        "select array_length(range(1, 200000))",
+        "with a as (select replace(repeat(x::text, 1000000), '1', repeat('y', 60000)) r from generate_series(1, 1) s(x)) select length(r) from a",
+        "with a as (select repeat(x::text, 16000000) r from generate_series(1, 1) s(x)) select length(concat_ws('', r, r, r)) from a",
+    ] {
+        let from = Instant::now();
+        let error = world.ask(sql).unwrap_err();
+        let took = from.elapsed();
+        assert_eq!((error.code(), error.status()), ("memory_limit", 422), "{sql}: {error}");
+        assert!(took < Duration::from_secs(2), "{sql}: {took:?}");
+        assert!(error.to_string().contains("one call of `"), "{error}");
+        assert!(!error.hint().is_empty());
+        let more = resident().saturating_sub(before) >> 20;
+        assert!(more < 200, "{sql}: {more} MiB");
+    }
+    let gone = "select arrow_cast(null, 'FixedSizeBinary(2147483647)')";
+    assert_eq!(world.code(gone), "invalid_statement");
+}
+
+#[test]
+fn functions_within_their_bound_answer() {
+    let world = World::new(small_log());
+    world.see_all();
+    let row = |sql: &str| world.rows_of(sql).remove(0);
+    for (sql, answer) in [
+        ("select lpad('x', 4, 'ab'), rpad('x', 3)", serde_json::json!(["abax", "x  "])),
+        (
+            "select repeat('ab', 3), repeat('ab', -1), repeat(null, 3)",
+            serde_json::json!(["ababab", "", null]),
+        ),
+        (
+            "select array_length(range(1, 10)), array_length(generate_series(1, 10))",
+            serde_json::json!([9, 10]),
+        ),
+        ("select array_length(range(10, 1000000000, 100000000))", serde_json::json!([10])),
+        (
+            "select array_length(range(date '2024-01-01', date '2025-01-01', interval '1 month'))",
+            serde_json::json!([12]),
+        ),
+        (
+            "select array_length(array_repeat('a', 5)), array_length(list_resize([1], 4))",
+            serde_json::json!([5, 4]),
+        ),
+        (
+            "select replace('a.b.c', '.', '--'), regexp_replace('a1b2', '[0-9]', '#', 'g')",
+            serde_json::json!(["a--b--c", "a#b#"]),
+        ),
+        (
+            "select concat('a', null, 1), concat_ws('-', 'a', 'b'), array_to_string([1, 2], ',')",
+            serde_json::json!(["a1", "a-b", "1,2"]),
+        ),
+        (
+            "select sum(length(lpad(x::text, 1000))) from generate_series(1, 20000) a(x)",
+            serde_json::json!([20_000_000]),
+        ),
+        (
+            "select sum(length(replace(x, 'q', 'long'))) from (select repeat('a', 1000) x from generate_series(1, 9000)) t",
+            serde_json::json!([9_000_000]),
+        ),
+    ] {
+        assert_eq!(row(sql), answer, "{sql}");
+    }
+    assert_eq!(world.code("select concat(app_id, '/', event_id), lpad(app_id, 10) from atomic.events group by 1, 2"), "ok");
+}
+
+#[test]
+fn a_syntax_error_reads_as_a_sentence() {
+    let world = World::new(Log::default());
+    for sql in ["selekt 1", "select 'x", "select (1"] {
+        let error = world.ask(sql).unwrap_err();
+        assert_eq!(error.code(), "syntax_error");
+        let message = error.to_string();
+        assert!(!message.contains("Error(") && !message.contains('"'), "{message}");
+        assert!(!error.hint().is_empty());
+    }
+}

@@ -4,7 +4,7 @@
 //! dropped. What the child wrote to stderr is shown when a test fails.
 
 // Each test file compiles this one for itself, and none uses all of it.
-#![allow(dead_code, clippy::unwrap_used)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
