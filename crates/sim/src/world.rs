@@ -133,14 +133,20 @@ impl World {
         }
         match self.chance.below(100) {
             0..30 => self.append(),
-            30..50 => self.on_roles("enrich", |roles, _| Ok(drop(roles.enricher.step()?))),
+            30..50 => self.on_roles("enrich", |roles, _| {
+                roles.enricher.step()?;
+                Ok(())
+            }),
             50..64 => self.on_roles("load", |roles, _| {
                 roles.loader.step()?;
                 roles.serve()
             }),
             64..70 => self.on_roles("archive", |roles, _| {
                 roles.archiver.step()?;
-                Ok(drop(roles.archiver.flush()?))
+                {
+                    roles.archiver.flush()?;
+                    Ok(())
+                }
             }),
             70..80 => self.iterate(),
             80..83 => self.change_registry(),
@@ -389,7 +395,10 @@ impl World {
         for _ in 0..4 {
             match self.chance.below(3) {
                 0 => self.append()?,
-                1 => self.on_roles("enrich", |roles, _| Ok(drop(roles.enricher.step()?)))?,
+                1 => self.on_roles("enrich", |roles, _| {
+                    roles.enricher.step()?;
+                    Ok(())
+                })?,
                 _ => self.iterate()?,
             }
             self.check()?;

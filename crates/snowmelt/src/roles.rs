@@ -32,6 +32,7 @@ use views::lambda::Lambda;
 use views::realtime::{self, RealtimeView};
 
 use crate::clock::SystemClock;
+use crate::commands::up::{Ending, Endings};
 use crate::config::Config;
 use crate::data_folder::{DataFolder, Run};
 
@@ -63,12 +64,14 @@ struct Ground {
 }
 
 impl Roles {
-    /// Starts everything, and returns when the server has reached the end of the log that was found.
+    /// Starts everything, and returns when the server has reached the end of the log that was found. `None` when the
+    /// process was asked to end before.
     ///
     /// # Errors
     /// What stands in the way, with its name and the way out: a folder in use, a port that is taken, a damaged file.
-    pub(crate) fn start(config: &Config) -> Result<Roles> {
+    pub(crate) fn start(config: &Config, endings: &Endings) -> Result<Option<Roles>> {
         let folder = DataFolder::lock(&config.data_dir)?;
+        allow_many_open_files();
         expect_free_port(config)?;
         let data_dir = folder.path().to_owned();
         let Ground { files, raw, catalog } = open_ground(config, &data_dir)?;
@@ -98,7 +101,12 @@ impl Roles {
             collector::server::start(collector_config(config), raw.clone(), Arc::clone(&clock))
                 .context("start the collector")?;
         let batch = start_batch(config, &data_dir, &files, &raw, &catalog, &lambda, &speed)?;
-        wait_until_ready(&speed)?;
+        if !wait_until_ready(&speed, endings)? {
+            collector.shutdown();
+            raw.close();
+            batch.shutdown();
+            return Ok(None);
+        }
         let control = Arc::new(Process {
             batch: batch.handle(),
             speed: Arc::clone(&speed),
@@ -122,7 +130,17 @@ impl Roles {
             pg: "off".to_owned(),
         };
         folder.write_run(&addresses)?;
-        Ok(Roles { collector, raw, derived, speed, batch, server, tidying, addresses, folder })
+        Ok(Some(Roles {
+            collector,
+            raw,
+            derived,
+            speed,
+            batch,
+            server,
+            tidying,
+            addresses,
+            folder,
+        }))
     }
 
     /// Where the process can be reached.
@@ -176,7 +194,9 @@ pub(crate) fn iterate_once(config: &Config, folder: &DataFolder) -> Result<Itera
     )
     .context("open the master dataset")?;
     archiver.flush().context("archive the raw stream")?;
-    let proposed = propose(&files, config)?;
+    // Only a server proposes another recipe: here the configuration may not be the one that it runs with.
+    let in_force = assets::load(&*files, data_dir, &catalog.newest().next_recipe)
+        .context("load the recipe in force")?;
     let mut batcher = Batcher::new(
         catalog,
         files,
@@ -185,7 +205,7 @@ pub(crate) fn iterate_once(config: &Config, folder: &DataFolder) -> Result<Itera
         Arc::new(SystemClock),
         config.batch.batcher(),
     );
-    let iterated = batcher.iterate(&proposed).context("run an iteration")?;
+    let iterated = batcher.iterate(&in_force).context("run an iteration")?;
     batch::trim::trim(&*raw, &iterated.manifest, &iterated.manifest.cut)
         .context("trim the raw stream")?;
     raw.close();
@@ -217,7 +237,50 @@ fn open_ground(config: &Config, data_dir: &Path) -> Result<Ground> {
         Ok(Manifest::first(recipe.digest(), &SystemClock.now().to_iso()))
     })
     .context("open the catalogue")?;
-    Ok(Ground { files, raw: Arc::new(raw), catalog: Arc::new(catalog) })
+    let raw = Arc::new(raw);
+    expect_whole_log(config, &raw, &catalog, &files, data_dir)?;
+    Ok(Ground { files, raw, catalog: Arc::new(catalog) })
+}
+
+/// A raw stream that ends below what was archived from it has lost records, and would hand out their positions again.
+fn expect_whole_log(
+    config: &Config,
+    raw: &Arc<Local>,
+    catalog: &Catalog,
+    files: &Arc<dyn Files>,
+    data_dir: &Path,
+) -> Result<()> {
+    let cut = catalog.newest().cut.clone();
+    let archiver = Archiver::new(
+        raw.clone(),
+        Arc::clone(files),
+        data_dir.to_owned(),
+        &cut,
+        config.batch.archiver(),
+    )
+    .context("open the master dataset")?;
+    for (partition, archived_to) in archiver.end().iter() {
+        let end = raw.end(partition).unwrap_or(model::position::Offset::BEGINNING);
+        if end < archived_to {
+            bail!(
+                "`{partition}` of the raw stream ends at {end}, but its records up to {archived_to} are archived: \
+                 `{}` is older than `{}`, or was removed; restore it from a backup, or start with a new data folder",
+                data_dir.join("streams").display(),
+                data_dir.join("master").display()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Statements read many table files; the usual soft limit of 1024 is soon reached.
+fn allow_many_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "cannot raise the number of open files");
+    }
 }
 
 /// The recipe as the configuration and the schema folders have it now.
@@ -232,11 +295,15 @@ fn open_derived(
     data_dir: &Path,
     partitions: u32,
 ) -> Result<[Arc<Local>; 2]> {
+    let space = files
+        .space(data_dir)
+        .with_context(|| format!("read the free space of `{}`", data_dir.display()))?;
+    let reserve = config.stream.disk_reserve.unwrap_or((space.total_bytes / 20).max(1 << 30));
     let open = |name: &str| {
         // Half of the reserve is for what can be made again, the rest for archiver and batcher.
         let options = Options {
             durability: Durability::Relaxed,
-            disk_reserve_bytes: config.stream.disk_reserve.map(|bytes| bytes / 2),
+            disk_reserve_bytes: Some(reserve / 2),
             ..Options::default()
         };
         speed::derived::open(
@@ -371,7 +438,8 @@ impl Tidying {
     }
 }
 
-fn wait_until_ready(speed: &speed::Running) -> Result<()> {
+/// False when the process was asked to end meanwhile.
+fn wait_until_ready(speed: &speed::Running, endings: &Endings) -> Result<bool> {
     let mut shown = Instant::now();
     while !speed.ready() {
         if shown.elapsed() > Duration::from_secs(5) {
@@ -384,9 +452,13 @@ fn wait_until_ready(speed: &speed::Running) -> Result<()> {
                 status.tally().records
             );
         }
-        std::thread::sleep(Duration::from_millis(5));
+        match endings.is_over() {
+            Some(Ending::Asked) => return Ok(false),
+            Some(Ending::Panicked) => bail!("a role panicked; the message above names the place"),
+            None => std::thread::sleep(Duration::from_millis(5)),
+        }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// The server starts last, but a port that is taken is better known first.
@@ -433,6 +505,7 @@ impl Control for Process {
             };
             match tokio::task::spawn_blocking(move || handle.run_now()).await {
                 Ok(Ok(iterated)) => {
+                    self.served(iterated.iteration).await?;
                     Ok(BatchAnswer { iteration: iterated.iteration, published: iterated.published })
                 }
                 Ok(Err(error)) => Err(failed(format!("{:#}", anyhow::Error::from(error)))),
@@ -489,6 +562,24 @@ impl Control for Process {
 }
 
 impl Process {
+    /// Waits until statements are answered from this iteration, or a later one.
+    async fn served(&self, iteration: u64) -> Result<(), ControlError> {
+        let patience = Instant::now() + Duration::from_secs(120);
+        while self.lambda.served().iteration < iteration {
+            if Instant::now() > patience {
+                return Err(ControlError {
+                    code: "not_yet_served".to_owned(),
+                    message: format!("iteration {iteration} is published, but not served yet"),
+                    hint: "the speed layer still derives what lies above its cut with the new recipe; \
+                           `/api/v1/status` shows how far it is"
+                        .to_owned(),
+                });
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
+    }
+
     fn collector_metrics(&self, text: &mut String) {
         let counters = &self.collector;
         metric(

@@ -52,7 +52,7 @@ impl Demo {
         let config = config::load(&sources, std::env::vars())?;
         let endings = Endings::watch()?;
         say("Starting every role of the pipeline in this process …")?;
-        let roles = Roles::start(&config)?;
+        let Some(roles) = Roles::start(&config, &endings)? else { return Ok(ExitCode::SUCCESS) };
         println!("{}", roles.ready_line());
         let walked = Walk::through(&roles, self.rate, &endings).and_then(|ending| match ending {
             None if !self.exit => stay(&roles, &endings).map(Some),

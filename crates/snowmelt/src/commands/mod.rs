@@ -7,7 +7,7 @@ mod enrich;
 mod send;
 mod sql;
 mod stream;
-mod up;
+pub(crate) mod up;
 
 use std::process::ExitCode;
 

@@ -31,7 +31,7 @@ impl Up {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let config = config::load(&self.sources, std::env::vars())?;
         let endings = Endings::watch()?;
-        let roles = Roles::start(&config)?;
+        let Some(roles) = Roles::start(&config, &endings)? else { return Ok(ExitCode::SUCCESS) };
         let mut out = std::io::stdout().lock();
         writeln!(out, "{}", roles.ready_line())?;
         out.flush()?;
@@ -56,7 +56,7 @@ pub(crate) enum Ending {
     Panicked,
 }
 
-/// Waits for a signal, or for the panic of any thread.
+/// Waits for a signal, or for the panic of a role's thread.
 #[derive(Debug)]
 pub(crate) struct Endings(mpsc::Receiver<Ending>);
 
@@ -68,6 +68,10 @@ impl Endings {
         let print = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             print(panic);
+            // A panic while a statement is planned or run is contained: the statement fails, and nothing else.
+            if std::thread::current().name() == Some("sql") {
+                return;
+            }
             // Nobody waits any more: the process is ending already.
             let _ = on_panic.send(Ending::Panicked);
         }));
