@@ -187,7 +187,10 @@ fn tail(
         readers.push((shown, reader));
     }
     out.flush()?;
-    while follow {
+    if !follow {
+        return Ok(());
+    }
+    loop {
         for (shown, reader) in &mut readers {
             while let Some(record) =
                 reader.read_next().with_context(|| format!("read `{}`", shown.partition))?
@@ -198,7 +201,6 @@ fn tail(
         out.flush()?;
         std::thread::sleep(Duration::from_millis(100));
     }
-    Ok(())
 }
 
 fn dump(
