@@ -9,6 +9,8 @@ mod config;
 
 mod roles;
 
+mod process;
+
 mod data_folder;
 
 mod clock;
