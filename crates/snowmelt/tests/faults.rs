@@ -196,6 +196,47 @@ fn a_second_process_on_a_data_folder_is_refused_and_the_first_is_unharmed() {
 }
 
 #[test]
+fn a_raw_stream_older_than_its_archive_is_refused_and_hands_out_no_position_twice() {
+    let (_folder, data_dir) = folder();
+    let up = Up::start(&data_dir, &[]);
+    accept(&up, 0..4);
+    assert_eq!(up.batch_run(), 1);
+    assert!(up.terminate().success());
+    let (raw, aside) = (data_dir.join("streams/raw"), data_dir.join("aside"));
+    std::fs::rename(&raw, &aside).unwrap();
+    let refused = Up::try_start(&data_dir, &[]).err().unwrap();
+    for part in ["raw/", "archived", "restore", "streams"] {
+        assert!(refused.stderr.contains(part), "no `{part}` in: {}", refused.stderr);
+    }
+    std::fs::remove_dir_all(&raw).unwrap();
+    std::fs::rename(&aside, &raw).unwrap();
+    let up = Up::start(&data_dir, &[]);
+    accept(&up, 4..5);
+    settle(&up);
+    assert_eq!(ids(&up), expected(0..5));
+    assert!(up.terminate().success());
+}
+
+#[test]
+fn an_iteration_without_a_server_keeps_the_recipe_in_force() {
+    let (folder, data_dir) = folder();
+    let schema = folder.path().join("schemas/com.acme/flake/jsonschema/1-0-0");
+    std::fs::create_dir_all(schema.parent().unwrap()).unwrap();
+    let text = r#"{"self": {"vendor": "com.acme", "name": "flake", "format": "jsonschema", "version": "1-0-0"}, "type": "object"}"#;
+    std::fs::write(&schema, text).unwrap();
+    let setting = format!("enrich.schemas={}", folder.path().join("schemas").display());
+    let up = Up::start(&data_dir, &[&setting, "batch.interval=1h"]);
+    let recipe = up.status()["speed"]["recipe"].clone();
+    accept(&up, 0..2);
+    assert!(up.terminate().success());
+    stdout_of(["batch", "run", "--data-dir", data_dir.to_str().unwrap()]);
+    let up = Up::start(&data_dir, &[&setting, "batch.interval=1h"]);
+    assert_eq!(up.status()["speed"]["recipe"], recipe);
+    assert_eq!(up.number("SELECT count(*) FROM atomic.events WHERE _layer = 'batch'"), 2);
+    assert!(up.terminate().success());
+}
+
+#[test]
 fn a_port_that_is_taken_is_named_with_its_key_and_leaves_nothing_locked() {
     let (_folder, data_dir) = folder();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
