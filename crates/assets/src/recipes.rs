@@ -15,6 +15,9 @@ use sha2::{Digest, Sha256};
 use crate::Error;
 use crate::registry::Registry;
 
+/// The folder of the recipes in the data folder.
+pub const FOLDER: &str = "recipes";
+
 /// The recipe of this moment: what the registry has, and these settings.
 pub fn current_recipe(registry: &dyn Registry, settings: Settings) -> Result<Recipe, Error> {
     Ok(Recipe::new(Schemas::embedded().with_local(registry.schemas()?), settings))
@@ -52,7 +55,7 @@ pub fn load(files: &dyn Files, data_dir: &Path, digest: &str) -> Result<Recipe, 
 }
 
 fn path(data_dir: &Path, digest: &str) -> PathBuf {
-    data_dir.join("recipes").join(format!("{digest}.json"))
+    data_dir.join(FOLDER).join(format!("{digest}.json"))
 }
 
 /// The text of a recipe file, which has this digest.

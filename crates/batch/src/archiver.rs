@@ -89,33 +89,50 @@ impl Archiver {
     /// [`Error::Hole`] when the raw stream no longer has what follows the chain.
     pub fn step(&mut self) -> Result<Step, Error> {
         let mut archived = Vec::new();
-        for at in 0..self.chains.len() {
-            let end = self.raw.end(&self.chains[at].partition)?;
-            self.fill(at, end)?;
-            if self.chains[at].pending.bytes() >= self.config.file_bytes_max {
-                archived.extend(self.publish(at)?);
+        self.each_chain(|archiver, at| {
+            let end = archiver.raw.end(&archiver.chains[at].partition)?;
+            archiver.fill(at, end)?;
+            if archiver.chains[at].pending.bytes() >= archiver.config.file_bytes_max {
+                archived.extend(archiver.publish(at)?);
             }
-        }
+            Ok(())
+        })?;
         Ok(if archived.is_empty() { Step::Idle } else { Step::Archived(archived) })
     }
 
     /// Archives everything that was readable when it was called, and returns the ends of the chains.
+    ///
+    /// # Errors
+    /// Those of [`Archiver::step`]; the other partitions are archived even so.
     pub fn flush(&mut self) -> Result<Cut, Error> {
         let mut ends = Vec::new();
         for chain in &self.chains {
             ends.push(self.raw.end(&chain.partition)?);
         }
-        for (at, end) in ends.into_iter().enumerate() {
-            while self.chains[at].end < end {
-                self.fill(at, end)?;
-                if self.chains[at].pending.records() == 0 {
+        self.each_chain(|archiver, at| {
+            while archiver.chains[at].end < ends[at] {
+                archiver.fill(at, ends[at])?;
+                if archiver.chains[at].pending.records() == 0 {
                     // Offsets without records at the end of the stream: the next file covers them.
                     break;
                 }
-                self.publish(at)?;
+                archiver.publish(at)?;
             }
-        }
+            Ok(())
+        })?;
         Ok(self.end())
+    }
+
+    /// Does the same for each partition, whatever becomes of the others; the first error, if there was one.
+    fn each_chain(
+        &mut self,
+        mut archive: impl FnMut(&mut Archiver, usize) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut first = Ok(());
+        for at in 0..self.chains.len() {
+            first = first.and(archive(self, at));
+        }
+        first
     }
 
     /// Reads records below `until` until the pending file is full.
@@ -232,6 +249,19 @@ mod tests {
         }
         assert_eq!(archiver.step().unwrap(), Step::Idle);
         assert_eq!(archiver.flush().unwrap(), end);
+    }
+
+    #[test]
+    fn a_partition_with_a_hole_does_not_hold_up_the_others() {
+        let (raw, disk) = (Memory::new("raw", 2), MemoryDisk::default());
+        let mut archiver = open(&raw, &disk, &Cut::default(), 10);
+        append(&raw, 0, &["aaaa", "bbbb"]);
+        append(&raw, 1, &["cccc"]);
+        raw.trim(&raw.partitions()[0], Offset::from_number(1)).unwrap();
+        let error = archiver.flush().unwrap_err();
+        assert!(matches!(error, Error::Hole { .. }), "{error}");
+        let whole = &raw.partitions()[1];
+        assert_eq!(archived(&disk, whole), all(&raw, whole));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use model::time::Clock;
 use views::catalog::{Catalog, Commit, Manifest};
 
 use crate::Error;
+use crate::garbage;
 use crate::master::{self, Footer};
 use crate::pieces::{Job, Piece};
 use crate::plan::{self, Plan};
@@ -67,6 +68,8 @@ pub struct Batcher {
     config: Config,
     /// The recipe that was last loaded; compiled schemas are worth keeping.
     in_force: Option<Arc<Recipe>>,
+    /// Whether an attempt, or an earlier process, may have left files that no manifest lists.
+    may_have_leftovers: bool,
     progress: Arc<Progress>,
 }
 
@@ -88,6 +91,7 @@ impl Batcher {
             clock,
             config,
             in_force: None,
+            may_have_leftovers: true,
             progress: Arc::default(),
         }
     }
@@ -111,15 +115,26 @@ impl Batcher {
         let mut iteration = 0;
         for _attempt in 0..ATTEMPTS_MAX {
             let parent = self.catalog.refresh()?;
+            self.remove_leftovers(&parent);
             let plan = self.plan(&parent)?;
             if plan.is_empty() && parent.next_recipe == proposed.digest() {
                 let iteration = parent.iteration;
                 return Ok(Iterated { iteration, published: false, manifest: parent, records: 0 });
             }
             iteration = parent.iteration + 1;
-            let manifest = self.build(&parent, &plan, proposed)?;
+            // Until the commit is known: after a failed one, what is listed shows with the next look.
+            self.may_have_leftovers = true;
+            let manifest = match self.build(&parent, &plan, proposed) {
+                Ok(manifest) => manifest,
+                Err(error) => {
+                    // Give the room back at once: it may be what was missing.
+                    self.remove_leftovers(&parent);
+                    return Err(error);
+                }
+            };
             match self.catalog.commit(manifest)? {
                 Commit::Published(manifest) => {
+                    self.may_have_leftovers = false;
                     let records = plan.records();
                     tracing::info!(iteration, records, cut = ?manifest.cut, "iteration published");
                     return Ok(Iterated { iteration, published: true, manifest, records });
@@ -134,6 +149,21 @@ impl Batcher {
             }
         }
         Err(Error::Overtaken { iteration, attempts: ATTEMPTS_MAX })
+    }
+
+    /// The same batcher with another clock.
+    #[cfg(test)]
+    pub(crate) fn at(&mut self, clock: Arc<dyn Clock>) -> &mut Batcher {
+        self.clock = clock;
+        self
+    }
+
+    fn remove_leftovers(&mut self, newest: &Manifest) {
+        if self.may_have_leftovers {
+            let removed =
+                garbage::remove(self.files.as_ref(), &self.data_dir, &self.partitions, newest);
+            self.may_have_leftovers = removed.failed > 0;
+        }
     }
 
     /// Follows the chains from the published cut.

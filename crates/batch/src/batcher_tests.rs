@@ -43,12 +43,14 @@ pub(crate) struct World {
     pub(crate) disk: MemoryDisk,
     file_bytes_max: u64,
     workers: usize,
+    /// Whether folders can be listed, and so be tidied.
+    tidies: bool,
 }
 
 impl World {
     pub(crate) fn new(partitions: u32) -> World {
         let (raw, disk) = (Memory::new("raw", partitions), MemoryDisk::default());
-        World { raw, disk, file_bytes_max: 1500, workers: 1 }
+        World { raw, disk, file_bytes_max: 1500, workers: 1, tidies: false }
     }
 
     pub(crate) fn append(&self, partition: usize, record: Vec<u8>) {
@@ -69,7 +71,7 @@ impl World {
             Ok(Manifest::first(recipe.digest(), &Timestamp(0).to_iso()))
         };
         let catalog = Catalog::open(self.files(), Path::new(DATA), first);
-        self.disk.allow_listing(false);
+        self.disk.allow_listing(self.tidies);
         catalog.map(Arc::new)
     }
 
@@ -88,6 +90,17 @@ impl World {
         let cut = &catalog.newest().cut;
         Archiver::new(raw, self.files(), DATA.into(), cut, config)?.flush()?;
         self.batcher(&catalog, now).iterate(proposed)
+    }
+
+    /// Every table file is listed in the manifest, and no temporary file is left.
+    fn check_no_leftovers(&self, manifest: &Manifest) {
+        for path in self.disk.names() {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            let is_listed = || manifest.files.iter().any(|f| f.path_in(Path::new(DATA)) == path);
+            let is_table = path.starts_with("/d/tables");
+            assert!(!name.starts_with(".new-"), "{} is left", path.display());
+            assert!(!is_table || is_listed(), "{} is left", path.display());
+        }
     }
 
     fn records(&self) -> Vec<(Partition, Offset, Bytes)> {
@@ -350,8 +363,43 @@ fn who_loses_the_race_for_a_number_plans_again() {
 }
 
 #[test]
+fn a_failed_attempt_leaves_nothing_behind() {
+    for operation in 0.. {
+        let world = World { tidies: true, ..filled(2, 12) };
+        let catalog = world.catalog().unwrap();
+        let (raw, config) =
+            (Arc::new(world.raw.clone()), archiver::Config { file_bytes_max: 1000 });
+        Archiver::new(raw, world.files(), DATA.into(), &Cut::default(), config)
+            .unwrap()
+            .flush()
+            .unwrap();
+        let mut batcher = world.batcher(&catalog, 1);
+        world.disk.die_after(operation);
+        let failed = batcher.iterate(&recipe(40)).is_err();
+        world.disk.restart();
+        // The same process goes on, at another time: its files have other bytes.
+        let manifest = batcher.at(Arc::new(Fixed(2))).iterate(&recipe(40)).unwrap().manifest;
+        world.check_no_leftovers(&manifest);
+        assert_eq!(world.view(&manifest), world.expect(&manifest.cut, |_, _| recipe(50)));
+        if !failed {
+            assert!(operation > 30, "{operation}");
+            break;
+        }
+    }
+}
+
+#[test]
 fn killed_at_any_operation_the_next_life_gives_the_same_view_once() {
-    let begun = filled(2, 8);
+    killed_at_any_operation(false);
+}
+
+#[test]
+fn killed_at_any_operation_the_next_life_leaves_nothing_behind() {
+    killed_at_any_operation(true);
+}
+
+fn killed_at_any_operation(tidies: bool) {
+    let begun = World { tidies, ..filled(2, 8) };
     begun.live(1, &recipe(50)).unwrap();
     for n in 8..16 {
         begun.append((n % 2) as usize, record(n % 4, n));
@@ -365,6 +413,9 @@ fn killed_at_any_operation_the_next_life_gives_the_same_view_once() {
         let manifest = world.live(3, &recipe(40)).unwrap().manifest;
         assert_eq!(manifest.iteration, 2, "operation {operation}");
         assert_eq!(world.view(&manifest), world.expect(&manifest.cut, |_, _| recipe(50)));
+        if tidies {
+            world.check_no_leftovers(&manifest);
+        }
         for partition in world.raw.partitions() {
             assert_eq!(manifest.cut.of(partition), world.raw.end(partition).unwrap());
         }

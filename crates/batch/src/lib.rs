@@ -15,6 +15,8 @@ pub mod batcher;
 
 mod pieces;
 
+mod garbage;
+
 pub mod trim;
 
 pub mod config;

@@ -44,6 +44,11 @@ pub fn name(partition: &Partition, from: Offset) -> String {
     format!("master/{partition}/{from}.raw.zst")
 }
 
+/// The folder of the files of `partition`.
+pub fn folder(data_dir: &Path, partition: &Partition) -> PathBuf {
+    data_dir.join(format!("master/{partition}"))
+}
+
 /// The whole path of [`name`].
 pub fn path(data_dir: &Path, partition: &Partition, from: Offset) -> PathBuf {
     data_dir.join(name(partition, from))

@@ -1,5 +1,5 @@
 //! A disk in memory for the tests of this crate: it can die at any operation, and then loses what was not synced.
-//! Listing panics, unless it is allowed: nothing here may depend on one.
+//! Listing fails, unless it is allowed: nothing here may depend on one.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -125,10 +125,16 @@ impl Files for MemoryDisk {
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         self.look(|state| {
-            assert!(state.may_list, "{} was listed", dir.display());
-            let inside = state.names.keys().filter(|path| path.parent() == Some(dir));
-            let name = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
-            Ok(inside.map(name).collect())
+            if !state.may_list {
+                return Err(io::Error::other(format!("{} was listed", dir.display())));
+            }
+            // Files and folders alike: the first name below the folder.
+            let below = state.names.keys().filter_map(|path| path.strip_prefix(dir).ok());
+            let mut names: Vec<String> = below
+                .filter_map(|rest| Some(rest.components().next()?.as_os_str().to_str()?.to_owned()))
+                .collect();
+            names.dedup();
+            Ok(names)
         })
     }
 

@@ -109,9 +109,12 @@ pub enum Published {
     Taken,
 }
 
+/// How the names of temporary files begin. One that no running process is writing may be removed at any time.
+pub const TEMPORARY_PREFIX: &str = ".new-";
+
 /// Writes a file that nobody may change: temporary file, fsync, create-only hard link, fsync of the folder. When it
 /// returns, the whole content is durable under the name, or the name was taken. The folder is created if need be.
-/// A crash leaves at most a file whose name starts with `.new-`, which may be removed at any time.
+/// A crash leaves at most a file whose name starts with [`TEMPORARY_PREFIX`].
 ///
 /// # Errors
 /// Any error of the disk; then the name may or may not exist, but never with part of the content.
@@ -156,7 +159,7 @@ fn beside(path: &Path) -> io::Result<(PathBuf, PathBuf)> {
     // Two writers of one name in one process (two archivers) must not share a temporary file.
     static WRITES: AtomicU64 = AtomicU64::new(0);
     let write = WRITES.fetch_add(1, Ordering::Relaxed);
-    Ok((dir.to_owned(), dir.join(format!(".new-{write}-{name}"))))
+    Ok((dir.to_owned(), dir.join(format!("{TEMPORARY_PREFIX}{write}-{name}"))))
 }
 
 fn write_temporary(files: &dyn Files, temporary: &Path, content: &[u8]) -> io::Result<()> {

@@ -307,27 +307,17 @@ fn counted(chunk: &Chunk, cut: &Cut) -> Result<Counted> {
     let events = chunk.events_beyond(cut).map_err(external)?;
     let bad_rows = chunk.bad_rows_beyond(cut).map_err(external)?;
     let (enriched, bad) = (events.num_rows() as u64, bad_rows.num_rows() as u64);
-    match chunk.tally() {
-        Some((_, Counts { failed: 0, dropped: 0, erased: 0, .. })) => {
-            // Each record has at least one outcome, and here every outcome is a row.
-            let mut records: Vec<&str> =
-                offsets(&events)?.iter().chain(offsets(&bad_rows)?).flatten().collect();
-            records.sort_unstable();
-            records.dedup();
-            let counts = Counts {
-                outcomes: enriched + bad,
-                enriched,
-                failed: 0,
-                bad,
-                dropped: 0,
-                erased: 0,
-            };
-            Ok(Counted::all(records.len() as u64, &counts))
-        }
-        Some(_) | None => {
-            Ok(Counted { enriched: Some(enriched), duplicates: Some(0), ..Counted::default() })
-        }
+    if !chunk.every_outcome_is_a_row() {
+        return Ok(Counted { enriched: Some(enriched), duplicates: Some(0), ..Counted::default() });
     }
+    // Each record has at least one outcome, and here every outcome is a row.
+    let mut records: Vec<&str> =
+        offsets(&events)?.iter().chain(offsets(&bad_rows)?).flatten().collect();
+    records.sort_unstable();
+    records.dedup();
+    let counts =
+        Counts { outcomes: enriched + bad, enriched, failed: 0, bad, dropped: 0, erased: 0 };
+    Ok(Counted::all(records.len() as u64, &counts))
 }
 
 /// The column `_offset`.

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 /// The whole tree. Every key has a default that runs on a laptop with nothing else installed.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -45,7 +45,6 @@ pub(crate) struct Stream {
 pub(crate) struct Enrich {
     /// Folders of Iglu schemas laid out as `vendor/name/format/version`; the first folder that has a schema wins.
     /// Read at every iteration. Default: none, so only the embedded schemas are known.
-    #[serde(deserialize_with = "one_or_many")]
     pub(crate) schemas: Vec<PathBuf>,
     /// The deepest nesting of a JSON text; deeper ones are bad rows. Default: 50.
     pub(crate) json_depth_max: u32,
@@ -156,6 +155,9 @@ pub(crate) fn load(
             dir.to_str().with_context(|| format!("`{}` is not valid UTF-8", dir.display()))?;
         insert(&mut tree, "data-dir", toml::Value::String(dir.to_owned()))?;
     }
+    let defaults =
+        toml::Table::try_from(Config::default()).context("print the default configuration")?;
+    wrap_single_values(&mut tree, &defaults);
     let config: Config =
         serde_path_to_error::deserialize(toml::Value::Table(tree)).map_err(|error| {
             let path = error.path().to_string();
@@ -286,18 +288,20 @@ fn insert(tree: &mut toml::Table, key: &str, value: toml::Value) -> Result<()> {
     Ok(())
 }
 
-/// A list of paths, or one path where a list is meant.
-fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PathBuf>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged, expecting = "a path or a list of paths")]
-    enum OneOrMany {
-        One(PathBuf),
-        Many(Vec<PathBuf>),
+/// One value is enough where a list is meant: `enrich.schemas = "./schemas"`.
+fn wrap_single_values(tree: &mut toml::Table, defaults: &toml::Table) {
+    for (key, value) in tree.iter_mut() {
+        match (value, defaults.get(key)) {
+            (toml::Value::Table(section), Some(toml::Value::Table(defaults))) => {
+                wrap_single_values(section, defaults);
+            }
+            (toml::Value::Array(_), _) => {}
+            (single, Some(toml::Value::Array(_))) => {
+                *single = toml::Value::Array(vec![single.clone()]);
+            }
+            _ => {}
+        }
     }
-    Ok(match OneOrMany::deserialize(deserializer)? {
-        OneOrMany::One(path) => vec![path],
-        OneOrMany::Many(paths) => paths,
-    })
 }
 
 #[cfg(test)]
@@ -313,6 +317,20 @@ mod tests {
             &sources,
             environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
         )
+    }
+
+    #[test]
+    fn one_value_is_enough_where_a_list_is_meant() {
+        let config = load_with(
+            &["enrich.schemas=.", "collector.cookie.domains=shop.example"],
+            &[("SNOWMELT_SERVER__HOSTS", "events.example")],
+        )
+        .unwrap();
+        assert_eq!(config.enrich.schemas, [PathBuf::from(".")]);
+        assert_eq!(config.collector.cookie.domains, ["shop.example"]);
+        assert_eq!(config.server.hosts, ["events.example"]);
+        let error = load_with(&["server.hosts=7"], &[]).unwrap_err().to_string();
+        assert!(error.contains("server.hosts"), "{error}");
     }
 
     #[test]

@@ -3,17 +3,18 @@
 //!
 //! Its only memory is its own output: it opens where the ranges that both streams have end, counted without a gap from
 //! the cut, or at the cut if they do not reach back to it. Nothing here ever holds up the raw stream: where a derived
-//! stream takes nothing, the position stays and the step is tried again. Run by [`crate::service`], or step by step.
+//! stream takes nothing, the position stays, and what that stream lacks of the range is offered to it again. Run by [`crate::service`], or step by step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::iter::Peekable;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use enrich::{Outcome, Recipe};
 use model::cut::{Cut, Frontier};
 use model::position::{Offset, Partition, Range, RawRecord};
 use model::time::{Clock, Timestamp};
-use stream::{Append, Record, Stream};
+use stream::{Record, Stream};
 use views::catalog::Counts;
 
 use crate::output::{self, Kind, Mark, Rows};
@@ -150,6 +151,8 @@ pub struct PartitionEnricher {
     position: Offset,
     /// The sequence number of the next range, never used before in either stream.
     sequence: u64,
+    /// The range that one of the streams has not taken wholly.
+    unwritten: Option<Unwritten>,
     clock: Arc<dyn Clock>,
     config: Config,
     tally: Tally,
@@ -194,6 +197,7 @@ impl PartitionEnricher {
             recipe,
             position,
             sequence: pairs.next_sequence()?,
+            unwritten: None,
             clock,
             config,
             tally: Tally::default(),
@@ -207,6 +211,9 @@ impl PartitionEnricher {
     /// cannot be read, or a record's enriching waits for something outside; the position stays at the last range that
     /// was written.
     pub fn step(&mut self) -> Result<Progress, Error> {
+        if self.unwritten.is_some() {
+            return Ok(self.write());
+        }
         let read = self.streams.raw.read(&self.raw, self.position, self.config.batch_bytes);
         let chunk = match read {
             Ok(chunk) => chunk,
@@ -224,12 +231,10 @@ impl PartitionEnricher {
         let mut records = chunk.records.iter().peekable();
         while self.position < chunk.next {
             let made = self.enrich_range(&mut records, chunk.next, now)?;
-            if let Err(error) = self.write(&made) {
-                let reason = error.to_string();
-                return Ok(Progress::Stalled { partition: self.raw.clone(), reason });
+            self.unwritten = Some(Unwritten::new(made, self.config.entry_bytes_max));
+            if let stalled @ Progress::Stalled { .. } = self.write() {
+                return Ok(stalled);
             }
-            self.position = made.mark.range.to;
-            self.tally.add(&made);
         }
         Ok(Progress::Moved)
     }
@@ -247,11 +252,15 @@ impl PartitionEnricher {
     pub fn raise(&mut self, cut: &Cut) {
         self.cut = self.cut.max(cut.of(&self.raw));
         self.position = self.position.max(self.cut);
+        if self.unwritten.as_ref().is_some_and(|unwritten| unwritten.range_to() <= self.position) {
+            self.unwritten = None;
+        }
     }
 
     /// Goes back to where a reader of the derived streams got stuck: what lies behind is enriched and written again.
     pub fn rewind(&mut self, to: &Frontier) {
         self.position = self.position.min(to.of(&self.raw)).max(self.cut);
+        self.unwritten = None;
     }
 
     /// The enricher of the same partition with another recipe, from `cut` on.
@@ -280,7 +289,7 @@ impl PartitionEnricher {
         let recipe = self.recipe.digest().to_owned();
         let counts = Counts::default();
         let mark = Mark { recipe, range, sequence: self.sequence, records: 0, counts };
-        // A number is used once, also when writing fails half-way: a reader never pairs two attempts.
+        // A number stands for one attempt at one range: a reader never pairs the halves of two.
         self.sequence += 1;
         let mut made = Made {
             mark,
@@ -306,22 +315,55 @@ impl PartitionEnricher {
         Ok(made)
     }
 
-    /// Ends when both streams have all parts. After an error either may have some of them.
-    fn write(&self, made: &Made) -> Result<(), stream::Error> {
-        let bytes_max = self.config.entry_bytes_max;
-        let enriched = output::encode(Kind::Enriched, &made.mark, &made.enriched, bytes_max);
-        let bad = output::encode(Kind::Bad, &made.mark, &made.bad, bytes_max);
-        for part in 0..enriched.len().max(bad.len()) {
-            let append =
-                |stream: &Arc<dyn Stream>, entry: Option<&bytes::Bytes>| -> Option<Append> {
-                    Some(stream.append(&stream.partitions()[self.index], vec![entry?.clone()]))
-                };
-            let both = [
-                append(&self.streams.enriched, enriched.get(part)),
-                append(&self.streams.bad, bad.get(part)),
-            ];
-            for appended in both.into_iter().flatten() {
-                futures::executor::block_on(appended)?;
+    /// Writes what is still missing of the range in hand, and advances when both streams have all of it. A stream that
+    /// has its part is not given it again, however often the other one refuses.
+    fn write(&mut self) -> Progress {
+        let Some(unwritten) = &mut self.unwritten else { return Progress::Idle };
+        if let Err(error) = unwritten.write(&self.streams, self.index) {
+            let reason = error.to_string();
+            return Progress::Stalled { partition: self.raw.clone(), reason };
+        }
+        self.position = self.position.max(unwritten.range_to());
+        self.tally.add(&unwritten.made);
+        self.unwritten = None;
+        Progress::Moved
+    }
+}
+
+/// An enriched range on its way into the streams.
+#[derive(Debug)]
+struct Unwritten {
+    made: Made,
+    /// What each stream still has to take, in order.
+    enriched: VecDeque<Bytes>,
+    bad: VecDeque<Bytes>,
+}
+
+impl Unwritten {
+    fn new(mut made: Made, entry_bytes_max: usize) -> Unwritten {
+        let (enriched, bad) = (std::mem::take(&mut made.enriched), std::mem::take(&mut made.bad));
+        let encode = |kind, rows| output::encode(kind, &made.mark, rows, entry_bytes_max).into();
+        Unwritten {
+            enriched: encode(Kind::Enriched, &enriched),
+            bad: encode(Kind::Bad, &bad),
+            made,
+        }
+    }
+
+    fn range_to(&self) -> Offset {
+        self.made.mark.range.to
+    }
+
+    /// Appends until both streams have all parts, or one refuses. An entry whose append failed is not in its stream, or
+    /// is there twice after the next attempt, which readers do not mind.
+    fn write(&mut self, streams: &Streams, index: usize) -> Result<(), stream::Error> {
+        for (stream, entries) in
+            [(&streams.enriched, &mut self.enriched), (&streams.bad, &mut self.bad)]
+        {
+            let partition = &stream.partitions()[index];
+            while let Some(entry) = entries.front() {
+                futures::executor::block_on(stream.append(partition, vec![entry.clone()]))?;
+                entries.pop_front();
             }
         }
         Ok(())
@@ -329,6 +371,7 @@ impl PartitionEnricher {
 }
 
 /// What became of one range.
+#[derive(Debug)]
 struct Made {
     mark: Mark,
     enriched: Rows,

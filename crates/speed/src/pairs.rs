@@ -217,6 +217,11 @@ impl Source {
         let (first, body) = match self.collected.take() {
             _ if part.part == 0 => (part.clone(), BytesMut::new()),
             Some((first, body)) if part.follows(&first) => (part.clone(), body),
+            // Delivered again after an append of unknown fate.
+            Some((last, body)) if part == last => {
+                self.collected = Some((last, body));
+                return;
+            }
             // The beginning is missing: a torn tail. The range is written again behind it.
             Some(_) | None => return,
         };

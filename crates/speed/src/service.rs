@@ -23,8 +23,10 @@ use crate::{Config, Error};
 /// How long a thread that has nothing to do waits for the raw stream before it looks for orders.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
 
-/// How long a thread waits after a failure, and before it enriches again what got lost.
+/// How long a thread waits after a failure, and before it enriches again what got lost. Doubles with each further one,
+/// up to [`RETRY_PAUSE_MAX`]: an order is obeyed no later than that.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(3);
 
 /// What the speed layer works on.
 #[derive(Clone, Debug)]
@@ -324,17 +326,23 @@ impl Worker {
     }
 
     fn run(mut self) {
+        let mut pause = RETRY_PAUSE;
         while !self.shared.stopping() {
             let turn = self.turn().unwrap_or_else(|error| Turn::Held(describe(&error)));
             match turn {
-                Turn::Moved => self.publish(None),
+                Turn::Moved => {
+                    self.publish(None);
+                    pause = RETRY_PAUSE;
+                }
                 Turn::Idle => {
                     self.publish(None);
+                    pause = RETRY_PAUSE;
                     self.wait();
                 }
                 Turn::Held(reason) => {
                     self.publish(Some(reason));
-                    self.shared.pause(RETRY_PAUSE);
+                    self.shared.pause(pause);
+                    pause = (pause * 2).min(RETRY_PAUSE_MAX);
                 }
             }
         }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use model::position::{Offset, Partition};
 use site::{PARTITIONS, Sent, Site, Standing, cut, recipe};
-use speed::enricher::Streams;
+use speed::enricher::{PartitionEnricher, Progress, Streams};
 use speed::service::Ports;
 use speed::{Running, Speed};
 use stream::memory::Memory;
@@ -142,6 +142,33 @@ fn a_full_bad_stream_holds_up_the_view_and_says_so_until_there_is_room() {
     until("caught up", || running.caught_up(&cut(5, 6)));
     site.check();
     until("no longer held up", || running.status().stalled().is_none());
+}
+
+#[test]
+fn a_stream_that_has_its_half_of_a_range_is_not_given_it_again() {
+    let site = a_site_with_records();
+    let bad = Fillable::new(&site.bad);
+    bad.full.store(true, Ordering::SeqCst);
+    let streams = Streams {
+        raw: Arc::new(site.raw.clone()),
+        enriched: Arc::new(site.enriched.clone()),
+        bad: Arc::clone(&bad) as Arc<dyn Stream>,
+    };
+    let (recipe, clock) = (Arc::clone(&site.recipe), Arc::new(Standing));
+    let mut enricher =
+        PartitionEnricher::open(&streams, 0, recipe, &site.cut, clock, site.config.clone())
+            .unwrap();
+    let entries = |stream: &Memory| site::all(stream, &stream.partitions()[0]).len();
+    for _ in 0..5 {
+        assert!(matches!(enricher.step().unwrap(), Progress::Stalled { .. }));
+    }
+    let held = entries(&site.enriched);
+    assert_eq!((enricher.position(), entries(&site.bad)), (Offset::BEGINNING, 0));
+    bad.full.store(false, Ordering::SeqCst);
+    assert_eq!(enricher.step().unwrap(), Progress::Moved);
+    assert_eq!(entries(&site.enriched), held, "the half that was there was written again");
+    while enricher.step().unwrap() == Progress::Moved {}
+    assert_eq!(enricher.position(), Offset::from_number(5));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! Written by the batcher before its commit; [`read`] is for the plain merge, `verify` and tests (serving lets its
 //! engine read the files). Format: `docs/formats/table-files.md`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
 use bytes::Bytes;
@@ -16,6 +16,16 @@ use crate::catalog::{Table, TableFile, hex};
 use crate::{parquet, schema};
 
 const WAY_OUT: &str = "restore it from a backup, or rebuild the batch view from the master dataset with `snowmelt batch run --rebuild`";
+
+/// The folder of all files of a table; it has one folder per iteration that they were written for.
+pub fn folder(data_dir: &Path, table: Table) -> PathBuf {
+    data_dir.join(format!("tables/{}", table.name()))
+}
+
+/// The folder of the files that were written for one iteration.
+pub fn folder_of(data_dir: &Path, table: Table, iteration: u64) -> PathBuf {
+    folder(data_dir, table).join(iteration.to_string())
+}
 
 /// Writes the rows of one range as a file for iteration `iteration`, durable when this returns, and gives the entry for
 /// the manifest.

@@ -56,6 +56,8 @@ pub enum Table {
 }
 
 impl Table {
+    pub const ALL: [Table; 2] = [Table::Events, Table::BadRows];
+
     /// The name in SQL and in the data folder: `events`, `bad_rows`.
     pub fn name(self) -> &'static str {
         match self {

@@ -36,6 +36,7 @@ pub struct NewChunk {
 pub struct Chunk {
     range: Range,
     tally: Option<(u64, Counts)>,
+    every_outcome_is_a_row: bool,
     event_rows: usize,
     bad_row_rows: usize,
     data: Data,
@@ -55,6 +56,12 @@ impl Chunk {
     /// numbers are not those of what is left.
     pub fn tally(&self) -> Option<(u64, Counts)> {
         self.tally
+    }
+
+    /// Whether each outcome of the range is an event or a bad row here: none was dropped, erased, or is a failed event.
+    /// Then the rows of any part of it tell that part's numbers.
+    pub fn every_outcome_is_a_row(&self) -> bool {
+        self.every_outcome_is_a_row
     }
 
     pub fn event_rows(&self) -> usize {
@@ -132,17 +139,19 @@ impl Chunk {
     /// and in order.
     pub(super) fn take(new: NewChunk, from: Offset) -> Result<Chunk, Error> {
         check(&new)?;
+        let is_a_row = matches!(new.counts, Counts { failed: 0, dropped: 0, erased: 0, .. });
         if from <= new.range.from {
             return Ok(Chunk::in_memory(
                 new.range,
                 Some((new.records, new.counts)),
+                is_a_row,
                 new.events,
                 new.bad_rows,
             ));
         }
         let events = copied(&from_offset(new.events, from)?)?;
         let bad_rows = copied(&from_offset(new.bad_rows, from)?)?;
-        Ok(Chunk::in_memory(Range { from, ..new.range }, None, events, bad_rows))
+        Ok(Chunk::in_memory(Range { from, ..new.range }, None, is_a_row, events, bad_rows))
     }
 
     /// Two neighbours as one.
@@ -155,7 +164,8 @@ impl Chunk {
         let events = concat_batches(&schema::events(), [&self.events()?, &next.events()?])?;
         let bad_rows = concat_batches(&schema::bad_rows(), [&self.bad_rows()?, &next.bad_rows()?])?;
         let range = Range { to: next.range.to, ..self.range.clone() };
-        Ok(Chunk::in_memory(range, tally, events, bad_rows))
+        let is_a_row = self.every_outcome_is_a_row && next.every_outcome_is_a_row;
+        Ok(Chunk::in_memory(range, tally, is_a_row, events, bad_rows))
     }
 
     /// The same chunk with its rows in two files of `dir`, which are removed with it.
@@ -178,6 +188,7 @@ impl Chunk {
     fn in_memory(
         range: Range,
         tally: Option<(u64, Counts)>,
+        every_outcome_is_a_row: bool,
         events: RecordBatch,
         bad_rows: RecordBatch,
     ) -> Chunk {
@@ -185,6 +196,7 @@ impl Chunk {
         Chunk {
             range,
             tally,
+            every_outcome_is_a_row,
             event_rows: events.num_rows(),
             bad_row_rows: bad_rows.num_rows(),
             data: Data::Memory { events, bad_rows, bytes: bytes as u64 },
