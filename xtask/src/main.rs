@@ -7,6 +7,7 @@ mod tidy;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::sync::LazyLock;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -97,7 +98,13 @@ fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// The checkout.
+/// The checkout that `cargo xtask` was called in. Asked of cargo at run time: a target folder that several checkouts
+/// share may hold a binary that was built in another one.
 fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the checkout")
+    static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
+        let built_in = || env!("CARGO_MANIFEST_DIR").into();
+        let xtask = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(built_in, PathBuf::from);
+        xtask.parent().expect("xtask lies in the checkout").to_owned()
+    });
+    &ROOT
 }
