@@ -1,6 +1,6 @@
 //! Instants as HTTP prints them: `Tue, 14 Nov 2023 22:13:20 GMT`. Used for `Date` and for the expiry of cookies.
 
-use model::time::Timestamp;
+use model::time::{Timestamp, civil_from_days};
 
 const DAYS: [&[u8; 3]; 7] = [b"Thu", b"Fri", b"Sat", b"Sun", b"Mon", b"Tue", b"Wed"];
 const MONTHS: [&[u8; 3]; 12] = [
@@ -14,7 +14,7 @@ const SECONDS_MAX: i64 = 253_402_300_799;
 pub(crate) fn print(out: &mut Vec<u8>, at: Timestamp) {
     let seconds = at.0.div_euclid(1000).clamp(0, SECONDS_MAX);
     let (days, second) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = civil(days);
+    let (year, month, day) = civil_from_days(days);
     let two = |number: i64| [b'0' + (number / 10) as u8, b'0' + (number % 10) as u8];
     out.extend_from_slice(DAYS[(days % 7) as usize]);
     out.extend_from_slice(b", ");
@@ -29,20 +29,6 @@ pub(crate) fn print(out: &mut Vec<u8>, at: Timestamp) {
         out.extend_from_slice(&two(number));
     }
     out.extend_from_slice(b" GMT");
-}
-
-/// Year, month and day of a day since 1970-01-01, not negative. Years are counted from March, so that the leap day
-/// comes last.
-fn civil(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = era * 400 + year_of_era + i64::from(month <= 2);
-    (year, month, day_of_year - (153 * shifted + 2) / 5 + 1)
 }
 
 #[cfg(test)]

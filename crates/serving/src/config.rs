@@ -32,7 +32,6 @@ pub struct Config {
     pub password_file: Option<PathBuf>,
     /// Names besides IP addresses and `localhost` under which clients may call the server, without port; any other
     /// `Host` is refused, so that a web page cannot reach a server on its reader's machine. Default: none.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<String>,
     /// How long a statement may wait and run; past it, it fails. It also bounds how long a statement keeps real-time
     /// data that the batch view has covered already. Default: 60s.
