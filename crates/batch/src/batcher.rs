@@ -7,19 +7,23 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use enrich::Recipe;
 use model::files::Files;
-use model::position::Partition;
+use model::position::{Partition, Range};
 use model::time::Clock;
-use views::catalog::{Catalog, Commit, Manifest};
+use views::catalog::{Catalog, Commit, Manifest, TableFile};
+use views::tables::{self, Lot};
 
 use crate::Error;
-use crate::garbage;
+use crate::compaction::{self, Bounds};
+use crate::garbage::Garbage;
 use crate::master::{self, Footer};
 use crate::pieces::{Job, Piece};
 use crate::plan::{self, Plan};
+use crate::progress::Progress;
+use crate::rebuild::Rebuild;
 
 /// How often an iteration is planned again because somebody else took its number.
 const ATTEMPTS_MAX: u32 = 8;
@@ -33,7 +37,14 @@ pub struct Config {
     pub part_rows_max: usize,
     /// Bytes of rows in memory after which a table file is closed. A worker holds about twice that.
     pub part_bytes_max: usize,
+    /// Neighbouring table files of like size that are joined; 0 leaves all as they are.
+    pub compact_files: usize,
+    /// Older generations whose files are kept.
+    pub generations_kept: u64,
 }
+
+/// Bytes of a joined table file. Rows in memory take about ten times that.
+const JOINED_BYTES_MAX: u64 = 16 << 20;
 
 impl Default for Config {
     fn default() -> Config {
@@ -41,6 +52,8 @@ impl Default for Config {
             workers: NonZeroUsize::MIN,
             part_rows_max: views::parquet::ROW_GROUP_ROWS_MAX,
             part_bytes_max: 128 << 20,
+            compact_files: 8,
+            generations_kept: 1,
         }
     }
 }
@@ -68,13 +81,15 @@ pub struct Batcher {
     config: Config,
     /// The recipe that was last loaded; compiled schemas are worth keeping.
     in_force: Option<Arc<Recipe>>,
-    /// Whether an attempt, or an earlier process, may have left files that no manifest lists.
+    garbage: Garbage,
+    /// Whether an attempt may have left files that no manifest lists.
     may_have_leftovers: bool,
     progress: Arc<Progress>,
 }
 
 impl Batcher {
-    /// `partitions` are those of the raw stream; those that the cut names come with it.
+    /// `partitions` are those of the raw stream; those that the cut names come with it. Removes what an earlier process
+    /// has left unfinished: while this one lives, no other may write to the folder.
     pub fn new(
         catalog: Arc<Catalog>,
         files: Arc<dyn Files>,
@@ -83,7 +98,11 @@ impl Batcher {
         clock: Arc<dyn Clock>,
         config: Config,
     ) -> Batcher {
+        let kept = config.generations_kept;
+        let garbage = Garbage::open(files.clone(), data_dir.clone(), partitions, &catalog, kept);
         Batcher {
+            may_have_leftovers: garbage.is_left(),
+            garbage,
             catalog,
             files,
             data_dir,
@@ -91,7 +110,6 @@ impl Batcher {
             clock,
             config,
             in_force: None,
-            may_have_leftovers: true,
             progress: Arc::default(),
         }
     }
@@ -158,11 +176,150 @@ impl Batcher {
         self
     }
 
+    /// Removes files that the view has dropped, as far as nobody needs them; `in_use` are the iterations that are served
+    /// or pinned now.
+    pub fn collect_garbage(&mut self, in_use: &[u64]) {
+        self.garbage.collect(&self.catalog.newest(), in_use);
+    }
+
+    /// Joins small table files in a commit of its own, with the same cut. `None` when there are none to be joined.
+    ///
+    /// # Errors
+    /// Nothing was published, except after a failed write of the manifest itself.
+    pub fn compact(&mut self) -> Result<Option<Iterated>, Error> {
+        let Some(files) = NonZeroUsize::new(self.config.compact_files) else { return Ok(None) };
+        let parent = self.catalog.refresh()?;
+        self.remove_leftovers(&parent);
+        let rows_max = self.config.part_rows_max as u64;
+        let bounds = Bounds { files, rows_max, bytes_max: JOINED_BYTES_MAX };
+        let groups = compaction::plan(&parent.files, bounds);
+        if groups.is_empty() {
+            return Ok(None);
+        }
+        self.may_have_leftovers = true;
+        let manifest = match self.join_files(&parent, &groups) {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                self.remove_leftovers(&parent);
+                return Err(error);
+            }
+        };
+        match self.catalog.commit(manifest)? {
+            Commit::Published(manifest) => {
+                self.may_have_leftovers = false;
+                self.garbage.dropped_by(&parent, &manifest);
+                let iteration = manifest.iteration;
+                let joined: usize = groups.iter().map(Vec::len).sum();
+                tracing::info!(iteration, joined, into = groups.len(), "table files joined");
+                Ok(Some(Iterated { iteration, published: true, manifest, records: 0 }))
+            }
+            // Whoever was faster has changed the files; the next iteration looks again.
+            Commit::Lost(_) => Ok(None),
+        }
+    }
+
+    fn join_files(&self, parent: &Manifest, groups: &[Vec<TableFile>]) -> Result<Manifest, Error> {
+        let iteration = parent.iteration + 1;
+        let (files, data_dir) = (self.files.as_ref(), &self.data_dir);
+        let mut manifest = Manifest {
+            iteration,
+            parent: Some(parent.iteration),
+            committed_at: self.clock.now().to_iso(),
+            recipe: parent.next_recipe.clone(),
+            ..parent.clone()
+        };
+        for group in groups {
+            self.progress.check_stop()?;
+            let (Some(first), Some(last)) = (group.first(), group.last()) else { continue };
+            let mut rows = Vec::new();
+            for file in group {
+                rows.extend(tables::read(files, data_dir, file)?);
+            }
+            let (partition, from, to) = (first.partition.clone(), first.from, last.to);
+            let range = Range { partition, from, to };
+            let lot = Lot::Iteration(iteration);
+            let joined =
+                tables::write(files, data_dir, first.table, &range, lot, &first.recipe, &rows)?;
+            drop(rows);
+            let back = tables::read(files, data_dir, &joined)?;
+            let back: u64 = back.iter().map(|batch| batch.num_rows() as u64).sum();
+            let expected: u64 = group.iter().map(|file| file.rows).sum();
+            if back != expected {
+                let Range { partition, from, to } = range;
+                let what = format!("{expected} rows were joined, {back} were written");
+                return Err(Error::LedgerOpen { partition, from, to, what });
+            }
+            manifest.files.retain(|file| !group.contains(file));
+            manifest.files.push(joined);
+        }
+        Ok(manifest)
+    }
+
+    /// Begins to make a new generation with `recipe`; see [`Rebuild`]. One at a time.
+    ///
+    /// # Errors
+    /// When the recipe cannot be made durable, or the catalogue not be read.
+    pub fn begin_rebuild(&self, recipe: Recipe, progress: Arc<Progress>) -> Result<Rebuild, Error> {
+        // Iterations go on beside it.
+        let workers = NonZeroUsize::new(self.config.workers.get().div_ceil(2));
+        let config = Config { workers: workers.unwrap_or(NonZeroUsize::MIN), ..self.config };
+        let (catalog, files) = (self.catalog.clone(), self.files.clone());
+        let data_dir = self.data_dir.clone();
+        Rebuild::begin(catalog, files, data_dir, config, recipe, self.clock.now(), progress)
+    }
+
+    /// Puts a rebuilt generation in the place of the published one, in one commit with the same cut; first it does what
+    /// the rebuild still lacks.
+    ///
+    /// # Errors
+    /// Nothing was published, except after a failed write of the manifest itself. What the rebuild wrote is removed.
+    pub fn publish_rebuild(&mut self, mut rebuild: Rebuild) -> Result<Iterated, Error> {
+        let generation = rebuild.generation();
+        let published = self.try_publish(&mut rebuild);
+        if published.is_err() {
+            self.give_up_rebuild(generation);
+        }
+        published
+    }
+
+    /// Removes what a rebuild that will not be published has written.
+    pub fn give_up_rebuild(&mut self, generation: u64) {
+        // A manifest whose write seemed to fail may be there after all: then its files are listed.
+        match self.catalog.refresh() {
+            Ok(newest) => self.garbage.after_failure(&newest, Some(generation)),
+            Err(error) => {
+                tracing::warn!(%error, "left the files of an unfinished rebuild for the next start");
+            }
+        }
+    }
+
+    fn try_publish(&mut self, rebuild: &mut Rebuild) -> Result<Iterated, Error> {
+        let mut iteration = 0;
+        for _attempt in 0..ATTEMPTS_MAX {
+            while rebuild.catch_up()? {}
+            let parent = self.catalog.refresh()?;
+            iteration = parent.iteration + 1;
+            if rebuild.is_overtaken(&parent) {
+                break;
+            }
+            let manifest = rebuild.manifest(&parent, self.clock.now().to_iso());
+            if manifest.cut_of_ledger() != parent.cut {
+                continue;
+            }
+            if let Commit::Published(manifest) = self.catalog.commit(manifest)? {
+                self.garbage.dropped_by(&parent, &manifest);
+                let generation = manifest.generation;
+                tracing::info!(iteration, generation, "a rebuilt generation answers from now on");
+                return Ok(Iterated { iteration, published: true, manifest, records: 0 });
+            }
+        }
+        Err(Error::Overtaken { iteration, attempts: ATTEMPTS_MAX })
+    }
+
     fn remove_leftovers(&mut self, newest: &Manifest) {
         if self.may_have_leftovers {
-            let removed =
-                garbage::remove(self.files.as_ref(), &self.data_dir, &self.partitions, newest);
-            self.may_have_leftovers = removed.failed > 0;
+            self.garbage.after_failure(newest, None);
+            self.may_have_leftovers = self.garbage.is_left();
         }
     }
 
@@ -190,10 +347,11 @@ impl Batcher {
         let recipe = self.in_force(&parent.next_recipe)?;
         let now = self.clock.now();
         let iteration = parent.iteration + 1;
-        self.progress.begin(plan);
+        self.progress.begin(plan.work.len() as u64, plan.records());
         let job = Job {
             files: self.files.as_ref(),
             data_dir: &self.data_dir,
+            lot: Lot::Iteration(iteration),
             iteration,
             recipe: &recipe,
             processor: &enrich::processor(),
@@ -231,7 +389,11 @@ impl Batcher {
 }
 
 /// All pieces in the order of `work`, done by up to `workers` threads. After an error no further piece is begun.
-fn run(job: &Job<'_>, work: &[Footer], workers: NonZeroUsize) -> Result<Vec<Piece>, Error> {
+pub(crate) fn run(
+    job: &Job<'_>,
+    work: &[Footer],
+    workers: NonZeroUsize,
+) -> Result<Vec<Piece>, Error> {
     let order = plan::order_of_work(work);
     let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
     let worker = || {
@@ -267,75 +429,4 @@ fn run(job: &Job<'_>, work: &[Footer], workers: NonZeroUsize) -> Result<Vec<Piec
     }
     pieces.sort_by_key(|(at, _)| *at);
     Ok(pieces.into_iter().map(|(_, piece)| piece).collect())
-}
-
-/// How far the present iteration has come, for status and logs.
-#[derive(Debug, Default)]
-pub struct Progress {
-    files_done: AtomicU64,
-    files: AtomicU64,
-    records_done: AtomicU64,
-    records: AtomicU64,
-    stop: AtomicBool,
-}
-
-/// The numbers of a [`Progress`] at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Done {
-    pub files_done: u64,
-    pub files: u64,
-    pub records_done: u64,
-    pub records: u64,
-}
-
-impl Progress {
-    pub fn done(&self) -> Done {
-        Done {
-            files_done: self.files_done.load(Ordering::Relaxed),
-            files: self.files.load(Ordering::Relaxed),
-            records_done: self.records_done.load(Ordering::Relaxed),
-            records: self.records.load(Ordering::Relaxed),
-        }
-    }
-
-    /// Ends the present iteration, and each later one, with [`Error::Stopped`] at its next step.
-    pub fn stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-
-    pub(crate) fn check_stop(&self) -> Result<(), Error> {
-        if self.stop.load(Ordering::Relaxed) {
-            return Err(Error::Stopped { why: "shut down".to_owned() });
-        }
-        Ok(())
-    }
-
-    pub(crate) fn add_records(&self, records: u64) {
-        self.records_done.fetch_add(records, Ordering::Relaxed);
-    }
-
-    fn begin(&self, plan: &Plan) {
-        self.files_done.store(0, Ordering::Relaxed);
-        self.records_done.store(0, Ordering::Relaxed);
-        self.files.store(plan.work.len() as u64, Ordering::Relaxed);
-        self.records.store(plan.records(), Ordering::Relaxed);
-    }
-
-    /// Logs about twenty times in a long iteration, and not at all in a short one.
-    fn file_done(&self) {
-        let done = self.files_done.fetch_add(1, Ordering::Relaxed) + 1;
-        let files = self.files.load(Ordering::Relaxed);
-        let step_reached = done * 20 / files.max(1) > (done - 1) * 20 / files.max(1);
-        if files >= 8 && step_reached {
-            let (records, of) =
-                (self.records_done.load(Ordering::Relaxed), self.records.load(Ordering::Relaxed));
-            tracing::info!(
-                files_done = done,
-                files,
-                records_done = records,
-                records = of,
-                "iterating"
-            );
-        }
-    }
 }

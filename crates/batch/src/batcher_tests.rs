@@ -41,10 +41,10 @@ impl Clock for Fixed {
 pub(crate) struct World {
     pub(crate) raw: Memory,
     pub(crate) disk: MemoryDisk,
-    file_bytes_max: u64,
-    workers: usize,
+    pub(crate) file_bytes_max: u64,
+    pub(crate) workers: usize,
     /// Whether folders can be listed, and so be tidied.
-    tidies: bool,
+    pub(crate) tidies: bool,
 }
 
 impl World {
@@ -77,13 +77,16 @@ impl World {
 
     fn batcher(&self, catalog: &Arc<Catalog>, now: i64) -> Batcher {
         let workers = NonZeroUsize::new(self.workers).unwrap();
-        let config = Config { workers, part_rows_max: 3, ..Config::default() };
+        self.batcher_with(catalog, now, Config { workers, part_rows_max: 3, ..Config::default() })
+    }
+
+    pub(crate) fn batcher_with(&self, catalog: &Arc<Catalog>, now: i64, config: Config) -> Batcher {
         let (files, clock) = (self.files(), Arc::new(Fixed(now)));
         Batcher::new(catalog.clone(), files, DATA.into(), self.raw.partitions(), clock, config)
     }
 
     /// One life of the batch layer: start, archive everything, iterate.
-    fn live(&self, now: i64, proposed: &Recipe) -> Result<Iterated, Error> {
+    pub(crate) fn live(&self, now: i64, proposed: &Recipe) -> Result<Iterated, Error> {
         let catalog = self.catalog()?;
         let raw = Arc::new(self.raw.clone());
         let config = archiver::Config { file_bytes_max: self.file_bytes_max };
@@ -92,8 +95,16 @@ impl World {
         self.batcher(&catalog, now).iterate(proposed)
     }
 
+    /// Archives all that the raw stream holds.
+    pub(crate) fn archive(&self, catalog: &Catalog) {
+        let raw = Arc::new(self.raw.clone());
+        let config = archiver::Config { file_bytes_max: self.file_bytes_max };
+        let cut = &catalog.newest().cut;
+        Archiver::new(raw, self.files(), DATA.into(), cut, config).unwrap().flush().unwrap();
+    }
+
     /// Every table file is listed in the manifest, and no temporary file is left.
-    fn check_no_leftovers(&self, manifest: &Manifest) {
+    pub(crate) fn check_no_leftovers(&self, manifest: &Manifest) {
         for path in self.disk.names() {
             let name = path.file_name().unwrap().to_str().unwrap();
             let is_listed = || manifest.files.iter().any(|f| f.path_in(Path::new(DATA)) == path);
@@ -200,7 +211,7 @@ pub(crate) fn recipe(depth: u32) -> Recipe {
     RECIPES.lock().unwrap().entry(depth).or_insert_with(make).clone()
 }
 
-fn tiny() -> Recipe {
+pub(crate) fn tiny() -> Recipe {
     recipe(0)
 }
 

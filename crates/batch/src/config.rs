@@ -22,6 +22,11 @@ pub struct Config {
     /// Files that are enriched at the same time; each takes about 300 MB at most. Default: 0, as many as there are
     /// cores. Lower it where memory is short.
     pub workers: usize,
+    /// Neighbouring table files of like size after which they are joined into one, up to 16 MiB. Default: 8. 0 leaves all
+    /// files as they are; each iteration adds up to two per partition, and every statement opens all of them.
+    pub compact_files: usize,
+    /// Older generations of the batch view that a rebuild leaves queryable by number, and on disk. Default: 1.
+    pub generations_kept: u64,
 }
 
 impl Default for Config {
@@ -30,6 +35,8 @@ impl Default for Config {
             interval: Duration::from_secs(600),
             file_bytes_max: archiver::Config::default().file_bytes_max,
             workers: 0,
+            compact_files: batcher::Config::default().compact_files,
+            generations_kept: batcher::Config::default().generations_kept,
         }
     }
 }
@@ -45,6 +52,9 @@ impl Config {
         if !(1 << 16..=1 << 30).contains(&self.file_bytes_max) {
             problems.push("file-bytes-max: from 65536 (64 KiB) to 1073741824 (1 GiB)".into());
         }
+        if self.compact_files == 1 {
+            problems.push("compact-files: 0 for none, or at least 2".into());
+        }
         problems
     }
 
@@ -57,7 +67,8 @@ impl Config {
     pub fn batcher(&self) -> batcher::Config {
         let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let workers = NonZeroUsize::new(self.workers).unwrap_or_else(cores);
-        batcher::Config { workers, ..batcher::Config::default() }
+        let (compact_files, generations_kept) = (self.compact_files, self.generations_kept);
+        batcher::Config { workers, compact_files, generations_kept, ..batcher::Config::default() }
     }
 }
 
@@ -70,14 +81,22 @@ mod tests {
         let config = Config::default();
         assert!(config.validate().is_empty());
         let text = serde_json::to_string(&config).unwrap();
-        assert_eq!(text, r#"{"interval":"10m","file-bytes-max":67108864,"workers":0}"#);
+        assert_eq!(
+            text,
+            r#"{"interval":"10m","file-bytes-max":67108864,"workers":0,"compact-files":8,"generations-kept":1}"#
+        );
         assert_eq!(serde_json::from_str::<Config>(&text).unwrap(), config);
     }
 
     #[test]
     fn unknown_keys_are_refused_and_all_problems_are_named() {
         assert!(serde_json::from_str::<Config>(r#"{"file-byte-max":1}"#).is_err());
-        let config = Config { interval: Duration::ZERO, file_bytes_max: 1, workers: 0 };
-        assert_eq!(config.validate().len(), 2);
+        let config = Config {
+            interval: Duration::ZERO,
+            file_bytes_max: 1,
+            compact_files: 1,
+            ..Config::default()
+        };
+        assert_eq!(config.validate().len(), 3);
     }
 }

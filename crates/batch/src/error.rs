@@ -41,6 +41,12 @@ pub enum Error {
     #[error("iteration {iteration} was committed by somebody else, {attempts} times in a row")]
     Overtaken { iteration: u64, attempts: u32 },
 
+    /// Only one rebuild runs at a time.
+    #[error(
+        "generation {generation} is being rebuilt already: wait until it answers, then ask again if the recipe has changed since"
+    )]
+    RebuildRuns { generation: u64 },
+
     /// The batch layer has been shut down, or died of a panic that is in the log.
     #[error("the batch layer has stopped: {why}")]
     Stopped { why: String },

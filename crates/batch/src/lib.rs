@@ -17,6 +17,12 @@ mod pieces;
 
 mod garbage;
 
+mod compaction;
+
+pub mod rebuild;
+
+pub mod progress;
+
 pub mod trim;
 
 pub mod config;
@@ -30,6 +36,9 @@ mod testing;
 
 #[cfg(test)]
 mod batcher_tests;
+
+#[cfg(test)]
+mod generation_tests;
 
 #[cfg(test)]
 mod service_tests;

@@ -15,11 +15,11 @@ use model::time::Timestamp;
 use stream::Record;
 use views::catalog::{Counts, LedgerEntry, Table, TableFile};
 use views::shred::{BadRowRows, EventRows};
-use views::tables;
+use views::tables::{self, Lot};
 
 use crate::Error;
-use crate::batcher::Progress;
 use crate::master::{self, Footer, Reader};
+use crate::progress::Progress;
 
 /// Rows, or bytes of bad rows, after which the builders hand their columns over: keeps a column far below 2 GiB.
 const BATCH_ROWS: usize = 8192;
@@ -29,8 +29,11 @@ const BATCH_BAD_ROW_BYTES: usize = 32 << 20;
 pub(crate) struct Job<'a> {
     pub(crate) files: &'a dyn Files,
     pub(crate) data_dir: &'a Path,
+    /// Where table files are written.
+    pub(crate) lot: Lot,
+    /// The iteration that covers the ranges first.
     pub(crate) iteration: u64,
-    /// The recipe in force since the published cut.
+    /// In an iteration, the recipe in force since the published cut.
     pub(crate) recipe: &'a Recipe,
     pub(crate) processor: &'a Processor,
     /// `etl_tstamp` and failure time of every row: the moment at which the iteration was planned.
@@ -42,6 +45,7 @@ pub(crate) struct Job<'a> {
 }
 
 /// What a piece leaves for the manifest.
+#[derive(Debug)]
 pub(crate) struct Piece {
     pub(crate) files: Vec<TableFile>,
     pub(crate) entry: LedgerEntry,
@@ -210,9 +214,8 @@ impl<'a> Part<'a> {
         if batches.is_empty() {
             return Ok(0);
         }
-        let Job { files, data_dir, iteration, recipe, .. } = self.job;
-        let file =
-            tables::write(*files, data_dir, table, range, *iteration, recipe.digest(), &batches)?;
+        let Job { files, data_dir, lot, recipe, .. } = self.job;
+        let file = tables::write(*files, data_dir, table, range, *lot, recipe.digest(), &batches)?;
         drop(batches);
         let back = tables::read(*files, data_dir, &file)?;
         self.files.push(file);

@@ -1,9 +1,12 @@
-//! The batch layer as a running role: one thread that archives all the time and iterates at times.
+//! The batch layer as a running role: one thread that archives all the time and iterates at times, and at times a second
+//! one that rebuilds.
 //!
-//! The binary spawns it and hands its [`Handle`] to whoever wants an iteration now or a status. A failing disk or a
-//! failing schema folder never ends the thread: it tries again, later and later, and says so in the status. What the
-//! iteration does is in [`crate::batcher`]; here is only when.
+//! The binary spawns it and hands its [`Handle`] to whoever wants an iteration or a rebuild now, or a status. A failing
+//! disk or a failing schema folder never ends the thread: it tries again, later and later, and says so in the status.
+//! Every commit is made by the one thread, so that none has to wait for another. What an iteration does is in
+//! [`crate::batcher`], a rebuild in [`crate::rebuild`]; here is only when.
 
+use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -19,8 +22,10 @@ use stream::Stream;
 use views::catalog::{Catalog, Manifest};
 
 use crate::archiver::{Archiver, Step};
-use crate::batcher::{Batcher, Done, Iterated, Progress};
+use crate::batcher::{Batcher, Iterated};
 use crate::error::sentence;
+use crate::progress::{Done, Progress};
+use crate::rebuild::Rebuild;
 use crate::{Config, Error, trim};
 
 /// How often the archiver looks for new records while nothing else happens.
@@ -38,6 +43,8 @@ pub type Propose = Box<dyn Fn() -> Result<Recipe, ProposalError> + Send>;
 pub type AfterCommit = Box<dyn Fn(&Arc<Manifest>) + Send>;
 /// See [`Ports::oldest_pinned`].
 pub type OldestPinned = Box<dyn Fn() -> Cut + Send>;
+/// See [`Ports::in_use`].
+pub type InUse = Box<dyn Fn() -> Vec<u64> + Send>;
 
 /// What the service works on, and whom it asks and tells.
 pub struct Ports {
@@ -53,6 +60,8 @@ pub struct Ports {
     pub after_commit: AfterCommit,
     /// The oldest cut that a reader has pinned: the raw stream is never trimmed above it.
     pub oldest_pinned: OldestPinned,
+    /// The iterations that are served or pinned: files that they list are never removed.
+    pub in_use: InUse,
 }
 
 /// What the service says about itself.
@@ -67,6 +76,10 @@ pub struct Status {
     pub records: u64,
     /// The iteration that is running now.
     pub running: Option<Done>,
+    /// The rebuild that is running now.
+    pub rebuilding: Option<Done>,
+    /// Why the last rebuild failed; the generation before it stays.
+    pub rebuild_error: Option<String>,
     /// Why the last attempt to archive or to iterate failed; it is tried again.
     pub error: Option<String>,
     /// Why the raw stream could not be trimmed; only space is lost.
@@ -80,9 +93,14 @@ pub struct Status {
 }
 
 enum Request {
-    Iterate(Sender<Result<Iterated, Error>>),
+    Iterate(Answer),
+    Rebuild(Answer),
+    /// From the thread that rebuilds: it has caught up, or failed with this generation.
+    Rebuilt(Box<Result<Rebuild, (u64, Error)>>),
     Stop,
 }
+
+type Answer = Sender<Result<Iterated, Error>>;
 
 /// The way to a running service. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -90,6 +108,7 @@ pub struct Handle {
     requests: Sender<Request>,
     status: Arc<Mutex<Status>>,
     progress: Arc<Progress>,
+    rebuild_progress: Arc<Progress>,
 }
 
 impl Handle {
@@ -99,12 +118,27 @@ impl Handle {
     /// # Errors
     /// Those of the iteration, which the service will try again by itself; [`Error::Stopped`] after a shutdown.
     pub fn run_now(&self) -> Result<Iterated, Error> {
+        self.ask(Request::Iterate)
+    }
+
+    /// Iterates, then makes a new generation of the batch view with the recipe as it is now, and returns when that
+    /// answers: after minutes or hours, by the length of history. Iterations go on meanwhile. Blocks as
+    /// [`Handle::run_now`].
+    ///
+    /// # Errors
+    /// [`Error::RebuildRuns`] while another one is under way; else those of the rebuild, after which the generation
+    /// before it stays. It is not tried again by itself, and ends with the process.
+    pub fn rebuild_now(&self) -> Result<Iterated, Error> {
+        self.ask(Request::Rebuild)
+    }
+
+    fn ask(&self, request: impl FnOnce(Answer) -> Request) -> Result<Iterated, Error> {
         let (answer, answered) = mpsc::channel();
         let stopped = || {
             let why = lock(&self.status).stopped.clone();
             Error::Stopped { why: why.unwrap_or_else(|| "shut down".to_owned()) }
         };
-        self.requests.send(Request::Iterate(answer)).map_err(|_| stopped())?;
+        self.requests.send(request(answer)).map_err(|_| stopped())?;
         answered.recv().map_err(|_| stopped())?
     }
 
@@ -112,6 +146,9 @@ impl Handle {
         let mut status = lock(&self.status).clone();
         if status.running.is_some() {
             status.running = Some(self.progress.done());
+        }
+        if status.rebuilding.is_some() {
+            status.rebuilding = Some(self.rebuild_progress.done());
         }
         status
     }
@@ -133,6 +170,7 @@ impl Service {
     /// and the master dataset.
     pub fn shutdown(self) {
         self.handle.progress.stop();
+        self.handle.rebuild_progress.stop();
         // An error means that the thread has ended already.
         let _ = self.handle.requests.send(Request::Stop);
         // A panic of the thread was caught, logged and put into the status.
@@ -147,8 +185,12 @@ impl Service {
 pub fn spawn(ports: Ports, config: Config) -> Result<Service, Error> {
     let (requests, inbox) = mpsc::channel();
     let status = Arc::new(Mutex::new(Status::default()));
+    let rebuild_progress = Arc::new(Progress::default());
     let mut worker = Worker::open(ports, &config, inbox, status.clone())?;
-    let handle = Handle { requests, status: status.clone(), progress: worker.batcher.progress() };
+    worker.rebuild_progress = rebuild_progress.clone();
+    worker.to_self = Some(requests.clone());
+    let progress = worker.batcher.progress();
+    let handle = Handle { requests, status: status.clone(), progress, rebuild_progress };
     let run = move || {
         let result = std::panic::catch_unwind(AssertUnwindSafe(|| worker.run()));
         let why = match result {
@@ -161,9 +203,15 @@ pub fn spawn(ports: Ports, config: Config) -> Result<Service, Error> {
         };
         let mut status = lock(&status);
         status.running = None;
+        status.rebuilding = None;
         status.stopped = Some(why);
         // Requests that wait are answered by the end of their channel, after the status says why.
         drop(status);
+        if let Some(rebuilder) = worker.rebuilder.take() {
+            worker.rebuild_progress.stop();
+            // Its result goes nowhere: what it wrote is removed at the next start.
+            let _ = rebuilder.join();
+        }
         drop(worker);
     };
     let thread = std::thread::Builder::new()
@@ -188,7 +236,15 @@ struct Worker {
     failing: Option<Action>,
     failures: u32,
     /// Who waits for the next iteration. Kept here so that a panic is in the status before they hear of it.
-    waiting: Vec<Sender<Result<Iterated, Error>>>,
+    waiting: Vec<Answer>,
+    /// Who wants a rebuild begun, and who waits for the one that runs.
+    rebuild_asked: Option<Answer>,
+    rebuild_waiting: Option<Answer>,
+    rebuild_progress: Arc<Progress>,
+    rebuilder: Option<JoinHandle<()>>,
+    rebuilt: Option<Result<Rebuild, (u64, Error)>>,
+    /// For the thread that rebuilds.
+    to_self: Option<Sender<Request>>,
 }
 
 /// What can fail.
@@ -196,6 +252,7 @@ struct Worker {
 enum Action {
     Archive,
     Iterate,
+    Compact,
 }
 
 impl Action {
@@ -203,15 +260,9 @@ impl Action {
         match self {
             Action::Archive => "archive",
             Action::Iterate => "iterate",
+            Action::Compact => "join table files",
         }
     }
-}
-
-/// What the thread was asked for.
-enum Wake {
-    Nothing,
-    Iterate,
-    Stop,
 }
 
 impl Worker {
@@ -255,6 +306,12 @@ impl Worker {
             failing: None,
             failures: 0,
             waiting: Vec::new(),
+            rebuild_asked: None,
+            rebuild_waiting: None,
+            rebuild_progress: Arc::default(),
+            rebuilder: None,
+            rebuilt: None,
+            to_self: None,
         })
     }
 
@@ -262,16 +319,25 @@ impl Worker {
         let mut next_archive = Instant::now();
         let mut next_iteration = Instant::now() + self.config.interval;
         loop {
-            let asked = match self.wait(next_archive.min(next_iteration)) {
-                Wake::Stop => return,
-                Wake::Iterate => true,
-                Wake::Nothing => false,
-            };
+            if self.wait(next_archive.min(next_iteration)).is_break() {
+                return;
+            }
+            if let Some(rebuilt) = self.rebuilt.take() {
+                self.end_rebuild(rebuilt);
+            }
+            let asked = !self.waiting.is_empty() || self.rebuild_asked.is_some();
             if asked || Instant::now() >= next_iteration {
                 let result = self.iterate();
                 for answer in self.waiting.drain(..) {
                     // Who asked may have gone. Without anyone, the error is in the log and in the status.
                     let _ = answer.send(result.clone());
+                }
+                self.compact_after(&result);
+                if let Some(answer) = self.rebuild_asked.take() {
+                    match result.map(|_| ()).and_then(|()| self.begin_rebuild()) {
+                        Ok(()) => self.rebuild_waiting = Some(answer),
+                        Err(error) => drop(answer.send(Err(error))),
+                    }
                 }
                 next_iteration = Instant::now() + self.pause(self.config.interval);
                 next_archive = Instant::now() + self.pause(ARCHIVE_EVERY);
@@ -284,23 +350,33 @@ impl Worker {
     }
 
     /// Sleeps until `until` or the first request; then takes all requests that are there. An iteration that begins
-    /// afterwards covers what each of them wants covered.
-    fn wait(&mut self, until: Instant) -> Wake {
+    /// afterwards covers what each of them wants covered. Breaks off when it is asked to stop.
+    fn wait(&mut self, until: Instant) -> ControlFlow<()> {
         let pause = until.saturating_duration_since(Instant::now());
         let mut request = match self.inbox.recv_timeout(pause) {
             Ok(request) => Some(request),
             Err(RecvTimeoutError::Timeout) => None,
             // Nobody can ask or stop us any more.
-            Err(RecvTimeoutError::Disconnected) => return Wake::Stop,
+            Err(RecvTimeoutError::Disconnected) => return ControlFlow::Break(()),
         };
         while let Some(taken) = request {
             match taken {
-                Request::Stop => return Wake::Stop,
+                Request::Stop => return ControlFlow::Break(()),
                 Request::Iterate(answer) => self.waiting.push(answer),
+                Request::Rebuild(answer) => {
+                    if self.rebuild_asked.is_some() || self.rebuild_waiting.is_some() {
+                        let generation = self.ports.catalog.newest().generation + 1;
+                        // Who asked may have gone.
+                        let _ = answer.send(Err(Error::RebuildRuns { generation }));
+                    } else {
+                        self.rebuild_asked = Some(answer);
+                    }
+                }
+                Request::Rebuilt(rebuilt) => self.rebuilt = Some(*rebuilt),
             }
             request = self.inbox.try_recv().ok();
         }
-        if self.waiting.is_empty() { Wake::Nothing } else { Wake::Iterate }
+        ControlFlow::Continue(())
     }
 
     /// How long to wait: `usual`, or while something fails, a short time that grows.
@@ -341,6 +417,77 @@ impl Worker {
             Err(error) => self.failed(Action::Iterate, error),
         }
         result
+    }
+
+    /// Joins small files after an iteration that has added some, and gives back what nobody needs.
+    fn compact_after(&mut self, result: &Result<Iterated, Error>) {
+        if result.as_ref().is_ok_and(|iterated| iterated.published) {
+            match self.batcher.compact() {
+                Ok(Some(iterated)) => self.succeeded(&iterated),
+                Ok(None) | Err(Error::Stopped { .. }) => {}
+                Err(error) => self.failed(Action::Compact, &error),
+            }
+        }
+        self.batcher.collect_garbage(&(self.ports.in_use)());
+    }
+
+    /// Starts the thread that rebuilds. It hands its result to this one, which publishes it between two iterations.
+    fn begin_rebuild(&mut self) -> Result<(), Error> {
+        let recipe = self.proposed.clone().expect("an iteration has just proposed a recipe");
+        let mut rebuild = self.batcher.begin_rebuild(recipe, self.rebuild_progress.clone())?;
+        let generation = rebuild.generation();
+        let to_worker = self.to_self.clone().expect("the worker was given its own address");
+        let work = move || {
+            let result = std::panic::catch_unwind(AssertUnwindSafe(move || {
+                while rebuild.catch_up().map_err(|error| (generation, error))? {}
+                Ok(rebuild)
+            }));
+            let result = result.unwrap_or_else(|panic| {
+                let why = format!("the rebuild panicked: {}", text_of(panic.as_ref()));
+                Err((generation, Error::Stopped { why }))
+            });
+            // Without a worker the process is ending.
+            let _ = to_worker.send(Request::Rebuilt(Box::new(result)));
+        };
+        let thread = std::thread::Builder::new().name("rebuild".to_owned()).spawn(work);
+        let thread =
+            thread.map_err(Error::io("start the thread of", std::path::Path::new("rebuild")))?;
+        self.rebuilder = Some(thread);
+        let mut status = lock(&self.status);
+        status.rebuilding = Some(Done::default());
+        status.rebuild_error = None;
+        Ok(())
+    }
+
+    fn end_rebuild(&mut self, rebuilt: Result<Rebuild, (u64, Error)>) {
+        if let Some(thread) = self.rebuilder.take() {
+            // It has sent its result, panics included.
+            let _ = thread.join();
+        }
+        let result = match rebuilt {
+            Ok(rebuild) => self.batcher.publish_rebuild(rebuild),
+            Err((generation, error)) => {
+                self.batcher.give_up_rebuild(generation);
+                Err(error)
+            }
+        };
+        {
+            let mut status = lock(&self.status);
+            status.rebuilding = None;
+            status.rebuild_error = result.as_ref().err().map(|error| sentence(error));
+        }
+        match &result {
+            Ok(iterated) => self.succeeded(iterated),
+            Err(error) => tracing::error!(
+                error = sentence(error),
+                "the rebuild has failed, and the generation before it stays"
+            ),
+        }
+        if let Some(answer) = self.rebuild_waiting.take() {
+            // Who asked may have gone; the status and the log have it.
+            let _ = answer.send(result);
+        }
+        self.batcher.collect_garbage(&(self.ports.in_use)());
     }
 
     fn archive_and_iterate(&mut self) -> Result<Iterated, Error> {

@@ -47,6 +47,7 @@ fn start(world: World, interval: Duration) -> Running {
             told.send(manifest.iteration).unwrap();
         }),
         oldest_pinned: Box::new(move || oldest.lock().unwrap().clone()),
+        in_use: Box::new(Vec::new),
     };
     let config = Config { interval, workers: 2, ..Config::default() };
     let service = service::spawn(ports, config).unwrap();
@@ -166,4 +167,39 @@ fn a_panic_is_in_the_status_and_who_waits_hears_of_it() {
         world.view(&catalog.newest()),
         world.expect(&catalog.newest().cut, |_, _| recipe(50))
     );
+}
+
+#[test]
+fn a_rebuild_on_request_answers_when_the_new_generation_does() {
+    let running = start(filled(2, 20), LONG);
+    let handle = running.service.handle();
+    let iterated = handle.rebuild_now().unwrap();
+    // The records that were readable are covered first.
+    assert_eq!((iterated.iteration, iterated.manifest.generation), (2, 1));
+    let manifest = &iterated.manifest;
+    assert_eq!(
+        running.world.view(manifest),
+        running.world.expect(&manifest.cut, |_, _| recipe(50))
+    );
+    let status = handle.status();
+    assert_eq!((status.rebuilding, status.rebuild_error, status.iteration), (None, None, 2));
+    running.world.append(0, record(0, 1));
+    let next = handle.run_now().unwrap().manifest;
+    assert_eq!((next.iteration, next.generation), (3, 1));
+    running.service.shutdown();
+    assert_eq!(running.commits.iter().collect::<Vec<_>>(), [1, 2, 3]);
+}
+
+#[test]
+fn a_rebuild_that_fails_says_why_and_leaves_the_view_as_it_is() {
+    let running = start(filled(1, 20), LONG);
+    let handle = running.service.handle();
+    let before = handle.run_now().unwrap().manifest;
+    let lost = std::path::Path::new(DATA).join(&before.ledger[0].master);
+    model::files::Files::remove(&running.world.disk, &lost).unwrap();
+    let error = handle.rebuild_now().unwrap_err();
+    assert!(matches!(error, Error::Hole { .. }), "{error}");
+    assert!(handle.status().rebuild_error.unwrap().contains("raw.zst"));
+    assert_eq!(running.catalog.newest().iteration, before.iteration);
+    running.service.shutdown();
 }

@@ -146,15 +146,18 @@ async fn status(State(api): State<Arc<Api>>) -> Response {
 #[serde(deny_unknown_fields)]
 struct SqlRequest {
     sql: String,
+    /// Without it, the generation that is served answers, with the real-time view.
+    #[serde(default)]
+    generation: Option<u64>,
 }
 
 async fn sql(State(api): State<Arc<Api>>, request: Request) -> Response {
-    let SqlRequest { sql } = match body(request).await {
+    let SqlRequest { sql, generation } = match body(request).await {
         Ok(request) => request,
         Err(refusal) => return *refusal,
     };
     let started = Instant::now();
-    match api.engine.run(sql).await {
+    match api.engine.run_on(sql, generation).await {
         Ok(answer) => {
             api.meter.ended("ok", answer.rows, started.elapsed());
             let segments = stream::iter(answer.into_segments().map(Ok::<_, Infallible>));
@@ -175,9 +178,9 @@ async fn batch(State(api): State<Arc<Api>>, request: Request) -> Response {
         Ok(request) => request,
         Err(refusal) => return *refusal,
     };
-    if request.rebuild || request.heal {
-        let message = "`rebuild` and `heal` are not available in this version";
-        let hint = "leave both out, or false, for an ordinary iteration";
+    if request.heal {
+        let message = "`heal` is not available in this version";
+        let hint = "leave it out, or false; `rebuild` derives everything again";
         return refuse(StatusCode::BAD_REQUEST, "not_available", message, hint);
     }
     match api.control.batch(request).await {

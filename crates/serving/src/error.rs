@@ -52,6 +52,8 @@ pub enum Error {
     Memory(String),
     #[error("one call of `{function}` would make more than {bytes} bytes")]
     FunctionBytes { function: String, bytes: u64 },
+    #[error("there is no generation {generation}: {oldest} to {newest} can be asked")]
+    NoGeneration { generation: u64, oldest: u64, newest: u64 },
     #[error("{running} statements are running and {waiting} are waiting")]
     Busy { running: usize, waiting: usize },
     /// A file that the view consists of is missing, short or damaged: there is no answer rather than a lower number.
@@ -85,6 +87,7 @@ impl Error {
             Error::ReadOnly(_) => "read_only",
             Error::Timeout(_) => "statement_timeout",
             Error::RowLimit(_) => "row_limit",
+            Error::NoGeneration { .. } => "no_generation",
             Error::StatementTooLong(_) => "statement_too_long",
             Error::StatementTooLarge { .. } => "statement_too_large",
             Error::Memory(_) | Error::FunctionBytes { .. } => "memory_limit",
@@ -122,6 +125,9 @@ impl Error {
             Error::Hole(_) => {
                 "restore the file from a backup; its content is derived and can be made again from the master dataset"
             }
+            Error::NoGeneration { .. } => {
+                "`batch.generations-kept` older generations stay after a rebuild; `snowmelt batch list` shows each iteration's"
+            }
             Error::Syntax(_) => {
                 "one statement in the SQL of PostgreSQL, for example SELECT … FROM atomic.events"
             }
@@ -144,6 +150,7 @@ impl Error {
     pub fn status(&self) -> u16 {
         match self {
             Error::Syntax(_) | Error::Plan(_) => 400,
+            Error::NoGeneration { .. } => 404,
             Error::ReadOnly(_) => 403,
             Error::StatementTooLong(_) => 413,
             Error::StatementTooLarge { .. } => 422,

@@ -32,6 +32,8 @@ pub struct Ports {
     pub data_dir: PathBuf,
     /// The ends of the raw stream's partitions; must be quick.
     pub raw_ends: Arc<dyn Fn() -> Cut + Send + Sync>,
+    /// Older generations that can be asked.
+    pub generations_kept: u64,
 }
 
 /// A server that listens.
@@ -61,6 +63,7 @@ pub fn start(config: &Config, ports: Ports) -> Result<Running, Error> {
         files: ports.files,
         data_dir: ports.data_dir,
         raw_ends: ports.raw_ends,
+        generations_kept: ports.generations_kept,
     };
     let engine = Engine::start(sources, limits(config))?;
     let guard = Guard::new(password, config.hosts.clone());

@@ -73,6 +73,8 @@ pub struct Sources {
     pub data_dir: PathBuf,
     /// The ends of the raw stream's partitions, for `lambda.cut` and the pending part of `lambda.ledger`.
     pub raw_ends: Arc<dyn Fn() -> Cut + Send + Sync>,
+    /// Older generations that can be asked.
+    pub generations_kept: u64,
 }
 
 /// Answers statements. Safe to share; drop it outside of its own threads.
@@ -153,6 +155,15 @@ impl Engine {
     /// # Errors
     /// The statement's own faults, limits, and holes in the views; see [`Error::code`].
     pub async fn run(&self, sql: String) -> Result<Answer, Error> {
+        self.run_on(sql, None).await
+    }
+
+    /// The same, from the batch view of one generation. An older one answers for the positions below its own cut,
+    /// without the real-time view, and the answer says so.
+    ///
+    /// # Errors
+    /// Also [`Error::NoGeneration`].
+    pub async fn run_on(&self, sql: String, generation: Option<u64>) -> Result<Answer, Error> {
         let deadline = Instant::now() + self.limits.timeout;
         let timeout = |_| Error::Timeout(self.limits.timeout);
         let turn = match Arc::clone(&self.turns).try_acquire_owned() {
@@ -166,7 +177,7 @@ impl Engine {
         let shared = self.shared.clone();
         let threads = self.threads.as_ref().ok_or(Error::Stopping)?;
         let running = Running(threads.spawn(async move {
-            let answer = shared.answer(&sql).await;
+            let answer = shared.answer(&sql, generation).await;
             // Held to the real end: a cancelled statement may take a moment to notice.
             drop(turn);
             answer
@@ -226,9 +237,9 @@ impl Drop for Running {
 }
 
 impl Shared {
-    async fn answer(&self, sql: &str) -> Result<Answer, Error> {
+    async fn answer(&self, sql: &str, generation: Option<u64>) -> Result<Answer, Error> {
         let statement = statement::parse(sql)?;
-        let (pin, raw_ends) = self.pin().await?;
+        let (pin, raw_ends) = self.pin(generation).await?;
         let mut session = self.session.clone();
         session.register_catalog_list(self.catalogs(&pin, raw_ends)?);
         session.mark_start_execution();
@@ -253,20 +264,22 @@ impl Shared {
                 writer.rows(&slice)?;
             }
         }
-        writer.push(&closing(&pin))?;
+        let served = generation.map(|_| self.sources.lambda.served().generation);
+        writer.push(&closing(&pin, served))?;
         writer.finish()
     }
 
-    async fn pin(&self) -> Result<(Arc<Pin>, Cut), Error> {
+    async fn pin(&self, generation: Option<u64>) -> Result<(Arc<Pin>, Cut), Error> {
         let sources = self.sources.clone();
         let pinned = spawn_blocking(move || {
-            let pin = sources.lambda.pin()?;
+            let pin = match generation {
+                None => sources.lambda.pin()?,
+                Some(generation) => pin_generation(&sources, generation)?,
+            };
             // After the pin, so that an end is not below the frontier.
-            Ok::<_, views::Error>((Arc::new(pin), (sources.raw_ends)()))
+            Ok::<_, Error>((Arc::new(pin), (sources.raw_ends)()))
         });
-        let pinned =
-            pinned.await.map_err(|error| Error::Execution(format!("pin the views: {error}")))?;
-        Ok(pinned?)
+        pinned.await.map_err(|error| Error::Execution(format!("pin the views: {error}")))?
     }
 
     fn catalogs(
@@ -346,16 +359,40 @@ impl AnswerWriter {
     }
 }
 
-/// What follows the rows.
-fn closing(pin: &Pin) -> String {
+/// The files of generations before the oldest one that is kept may be gone.
+fn pin_generation(sources: &Sources, generation: u64) -> Result<Pin, Error> {
+    let newest = sources.lambda.catalog().newest().generation;
+    let oldest = newest.saturating_sub(sources.generations_kept);
+    let none = Error::NoGeneration { generation, oldest, newest };
+    if !(oldest..=newest).contains(&generation) {
+        return Err(none);
+    }
+    sources.lambda.pin_generation(generation)?.ok_or(none)
+}
+
+/// What follows the rows. `served` is the generation that answers when none is named, told when one was named.
+fn closing(pin: &Pin, served: Option<u64>) -> String {
     let vector =
         |vector: &Cut| serde_json::to_string(vector).expect("a vector of positions is JSON");
-    format!(
-        "\n],\"cut\":{},\"frontier\":{},\"iteration\":{}}}\n",
+    let mut text = format!(
+        "\n],\"cut\":{},\"frontier\":{},\"iteration\":{}",
         vector(&pin.manifest.cut),
         vector(&pin.frontier),
         pin.manifest.iteration
-    )
+    );
+    let generation = pin.manifest.generation;
+    match served {
+        None => {}
+        Some(served) if served == generation => {
+            text.push_str(&format!(",\"generation\":{generation}"));
+        }
+        Some(served) => text.push_str(&format!(
+            ",\"generation\":{generation},\"note\":\"generation {generation} answers for the positions below its cut, \
+             without the real-time view; generation {served} is served\""
+        )),
+    }
+    text.push_str("}\n");
+    text
 }
 
 fn session_config(cores: usize) -> SessionConfig {

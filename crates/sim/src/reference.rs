@@ -1,7 +1,7 @@
 //! The sequential reference of law 1: the log, record by record, each with the recipe that was in force where it lies.
 //!
 //! It knows no layers, no files and no cut but as history: the recipe of a position is the one that the manifest named
-//! from its cut on, whose next one covers the position.
+//! from its cut on, whose next one covers the position; below the cut of a rebuild it is the rebuild's.
 
 use std::collections::BTreeMap;
 
@@ -89,6 +89,11 @@ fn recipe_at<'a>(
     partition: &Partition,
     offset: Offset,
 ) -> Result<&'a str, Violation> {
+    let is_rebuild = |pair: &&[Manifest]| pair[1].generation > pair[0].generation;
+    let rebuild = history.windows(2).filter(is_rebuild).next_back().map(|pair| &pair[1]);
+    if let Some(rebuild) = rebuild.filter(|rebuild| rebuild.cut.covers(partition, offset)) {
+        return Ok(&rebuild.recipe);
+    }
     let before =
         history.iter().take_while(|manifest| !manifest.cut.covers(partition, offset)).last();
     before

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use assets::Registry;
 use batch::archiver::{self, Archiver};
 use batch::batcher::{self, Batcher};
+use batch::rebuild::Rebuild;
 use bytes::Bytes;
 use model::cut::{Cut, Frontier};
 use model::files::Files;
@@ -81,6 +82,7 @@ struct Roles {
     loader: Loader,
     archiver: Archiver,
     batcher: Batcher,
+    rebuild: Option<Rebuild>,
     /// The digest of the recipe that the speed layer works with.
     recipe: String,
     /// The frontier of the last answer: within a process no later answer covers less.
@@ -148,8 +150,10 @@ impl World {
                     Ok(())
                 }
             }),
-            70..80 => self.iterate(),
-            80..83 => self.change_registry(),
+            70..77 => self.iterate(),
+            77..79 => self.join_files(),
+            79..81 => self.rebuild(),
+            81..83 => self.change_registry(),
             83..86 => self.hold_an_answer(),
             86..88 => {
                 let jump = self.chance.below(7_200_000) as i64 - 3_600_000;
@@ -262,7 +266,7 @@ impl World {
             data_dir,
             raw.partitions(),
             self.clock.clone(),
-            batcher::Config::default(),
+            batcher::Config { compact_files: 3, ..batcher::Config::default() },
         );
         let answered_to = newest.cut.clone();
         Ok(Roles {
@@ -276,6 +280,7 @@ impl World {
             loader,
             archiver,
             batcher,
+            rebuild: None,
             recipe: newest.next_recipe.clone(),
             answered_to,
         })
@@ -351,6 +356,52 @@ impl World {
             let iterated = roles.batcher.iterate(&proposed)?;
             roles.follow(&iterated.manifest, &disk)?;
             batch::trim::trim(&*roles.raw, &iterated.manifest, &roles.lambda.oldest_pinned_cut())?;
+            Ok(())
+        })
+    }
+
+    fn join_files(&mut self) -> Result<(), Violation> {
+        let disk = self.disk.clone();
+        self.on_roles("join table files", |roles, _| {
+            if let Some(joined) = roles.batcher.compact()? {
+                roles.follow(&joined.manifest, &disk)?;
+            }
+            roles.batcher.collect_garbage(&roles.lambda.iterations_in_use());
+            Ok(())
+        })
+    }
+
+    /// Some steps of a rebuild, which may end in the middle: then anything may happen before it goes on.
+    fn rebuild(&mut self) -> Result<(), Violation> {
+        for _ in 0..1 + self.chance.below(4) {
+            self.rebuild_on()?;
+            self.check()?;
+        }
+        Ok(())
+    }
+
+    /// A rebuild begins, does a part, or comes in.
+    fn rebuild_on(&mut self) -> Result<(), Violation> {
+        let disk = self.disk.clone();
+        self.on_roles("rebuild", |roles, registry| {
+            let Some(mut rebuild) = roles.rebuild.take() else {
+                let recipe = assets::current_recipe(registry, enrich::Settings::default())?;
+                roles.rebuild = Some(roles.batcher.begin_rebuild(recipe, Arc::default())?);
+                return Ok(());
+            };
+            let generation = rebuild.generation();
+            match rebuild.catch_up() {
+                Ok(true) => roles.rebuild = Some(rebuild),
+                Ok(false) => {
+                    let published = roles.batcher.publish_rebuild(rebuild)?;
+                    roles.follow(&published.manifest, &disk)?;
+                    roles.batcher.collect_garbage(&roles.lambda.iterations_in_use());
+                }
+                Err(error) => {
+                    roles.batcher.give_up_rebuild(generation);
+                    return Err(error.into());
+                }
+            }
             Ok(())
         })
     }
@@ -465,6 +516,13 @@ impl World {
             .into_iter()
             .filter(|manifest| manifest.iteration <= pin.manifest.iteration)
             .collect();
+        if let Err(error) = older_generation(roles, &self.disk) {
+            if self.disk.is_dead() {
+                return Ok(());
+            }
+            let what = format!("the generation before does not answer: {}", chain(&error));
+            return Err(Violation::new(what));
+        }
         let load = |digest: &str| assets::load(&self.disk, Path::new(DATA_DIR), digest);
         let expected = self.reference.rows(&pin.frontier, &history, load)?;
         compare(&merged.events, &expected.events, "events")?;
@@ -518,6 +576,20 @@ impl World {
         self.catch_up()?;
         self.check()?;
         self.expect_all_answered()?;
+        if self.chance.coin() {
+            let generation = self.generation();
+            for _ in 0..1000 {
+                if self.generation() == generation {
+                    self.rebuild_on()?;
+                }
+            }
+            if self.generation() == generation {
+                return Err(Violation::new("a rebuild without faults does not come in"));
+            }
+            self.catch_up()?;
+            self.check()?;
+            self.expect_all_answered()?;
+        }
         let cut = self.newest_cut.clone();
         if !cut.is_at_or_beyond(&self.read_to) {
             return Err(Violation::new(format!(
@@ -526,6 +598,10 @@ impl World {
             )));
         }
         Ok(())
+    }
+
+    fn generation(&self) -> u64 {
+        self.roles.as_ref().map_or(0, |roles| roles.catalog.newest().generation)
     }
 
     fn catch_up(&mut self) -> Result<(), Violation> {
@@ -603,6 +679,14 @@ impl Roles {
         self.enricher.rewind(&self.loader.frontier());
         Ok(true)
     }
+}
+
+/// The generation before the served one, as the batcher keeps it, is whole.
+fn older_generation(roles: &Roles, disk: &Disk) -> Result<(), views::Error> {
+    let newest = roles.catalog.newest().generation;
+    let Some(before) = newest.checked_sub(1) else { return Ok(()) };
+    let Some(pin) = roles.lambda.pin_generation(before)? else { return Ok(()) };
+    merge::rows(&pin, disk, Path::new(DATA_DIR)).map(|_| ())
 }
 
 fn compare(

@@ -52,6 +52,17 @@ impl Server {
         answer(&url, request.send(body.to_string()))
     }
 
+    /// # Errors
+    /// As [`Server::post`].
+    pub(crate) fn get(&self, path: &str) -> Result<Value> {
+        let url = format!("{}{path}", self.base_url()?);
+        let mut request = agent().get(&url);
+        if let Some(password) = &self.password {
+            request = request.header("Authorization", format!("Bearer {password}"));
+        }
+        answer(&url, request.call())
+    }
+
     /// Whether a process owns the data folder and has a server.
     pub(crate) fn is_running(&self) -> Result<bool> {
         Ok(self.url.is_some() || data_folder::read_run(&self.data_dir)?.is_some())

@@ -24,18 +24,21 @@ pub(crate) struct Process {
 impl Control for Process {
     fn batch<'a>(
         &'a self,
-        _request: BatchRequest,
+        request: BatchRequest,
     ) -> BoxFuture<'a, Result<BatchAnswer, ControlError>> {
         let handle = self.batch.clone();
         Box::pin(async move {
-            let failed = |message: String| {
-                ControlError {
+            let failed = |message: String| ControlError {
                 code: "batch_failed".to_owned(),
                 message,
-                hint: "nothing was published and nothing is lost; the batch layer tries again by itself".to_owned(),
-            }
+                hint: if request.rebuild {
+                    "the generation before it stays and nothing is lost; a rebuild is not tried again by itself".to_owned()
+                } else {
+                    "nothing was published and nothing is lost; the batch layer tries again by itself".to_owned()
+                },
             };
-            match tokio::task::spawn_blocking(move || handle.run_now()).await {
+            let run = move || if request.rebuild { handle.rebuild_now() } else { handle.run_now() };
+            match tokio::task::spawn_blocking(run).await {
                 Ok(Ok(iterated)) => {
                     self.served(iterated.iteration).await?;
                     Ok(BatchAnswer { iteration: iterated.iteration, published: iterated.published })
@@ -67,6 +70,8 @@ impl Control for Process {
                 "iteration": batch.iteration,
                 "archived": batch.archived,
                 "running": batch.running.is_some(),
+                "rebuilding": batch.rebuilding,
+                "rebuild_error": batch.rebuild_error,
                 "error": batch.error,
                 "recipe_error": batch.recipe_error,
             },

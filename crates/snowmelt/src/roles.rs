@@ -116,6 +116,7 @@ impl Roles {
             files,
             data_dir,
             raw_ends: Arc::new(move || speed::service::raw_ends(&*raw_ends).unwrap_or_default()),
+            generations_kept: config.batch.generations_kept,
         };
         let server = serving::server::start(&config.server, ports).context("start the server")?;
         let tidying = Tidying::start(lambda, Arc::clone(&speed))?;
@@ -173,11 +174,16 @@ impl Roles {
     }
 }
 
-/// One iteration on a data folder that no server uses.
+/// One iteration on a data folder that no server uses; with `rebuild`, a new generation after it, made with the recipe
+/// of the configuration.
 ///
 /// # Errors
-/// As [`Roles::start`], and those of the iteration.
-pub(crate) fn iterate_once(config: &Config, folder: &DataFolder) -> Result<Iterated> {
+/// As [`Roles::start`], and those of the iteration and the rebuild.
+pub(crate) fn iterate_once(
+    config: &Config,
+    folder: &DataFolder,
+    rebuild: bool,
+) -> Result<Iterated> {
     let data_dir = folder.path();
     let Ground { files, raw, catalog } = open_ground(config, data_dir)?;
     let cut = catalog.newest().cut.clone();
@@ -193,6 +199,7 @@ pub(crate) fn iterate_once(config: &Config, folder: &DataFolder) -> Result<Itera
     // Only a server proposes another recipe: here the configuration may not be the one that it runs with.
     let in_force = assets::load(&*files, data_dir, &catalog.newest().next_recipe)
         .context("load the recipe in force")?;
+    let proposing = Arc::clone(&files);
     let mut batcher = Batcher::new(
         catalog,
         files,
@@ -201,7 +208,25 @@ pub(crate) fn iterate_once(config: &Config, folder: &DataFolder) -> Result<Itera
         Arc::new(SystemClock),
         config.batch.batcher(),
     );
-    let iterated = batcher.iterate(&in_force).context("run an iteration")?;
+    let mut iterated = batcher.iterate(&in_force).context("run an iteration")?;
+    if rebuild {
+        let recipe = propose(&proposing, config).context("read the recipe of the configuration")?;
+        let mut rebuild = batcher
+            .begin_rebuild(recipe, batcher.progress())
+            .context("begin to rebuild the batch view")?;
+        let generation = rebuild.generation();
+        loop {
+            match rebuild.catch_up() {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    batcher.give_up_rebuild(generation);
+                    return Err(error).context("rebuild the batch view");
+                }
+            }
+        }
+        iterated = batcher.publish_rebuild(rebuild).context("publish the rebuilt generation")?;
+    }
     batch::trim::trim(&*raw, &iterated.manifest, &iterated.manifest.cut)
         .context("trim the raw stream")?;
     raw.close();
@@ -335,7 +360,7 @@ fn start_batch(
         files: Arc::clone(files),
         data_dir: data_dir.to_owned(),
     };
-    let pins = Arc::clone(lambda);
+    let (pins, in_use) = (Arc::clone(lambda), Arc::clone(lambda));
     let ports = batch::service::Ports {
         raw: raw.clone(),
         files: Arc::clone(files),
@@ -345,6 +370,7 @@ fn start_batch(
         propose: Box::new(move || propose(&proposing.0, &proposing.1).map_err(Into::into)),
         after_commit: Box::new(move |manifest| follower.follow(manifest)),
         oldest_pinned: Box::new(move || pins.oldest_pinned_cut()),
+        in_use: Box::new(move || in_use.iterations_in_use()),
     };
     batch::service::spawn(ports, config.batch.clone()).context("start the batch layer")
 }

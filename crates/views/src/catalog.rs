@@ -147,6 +147,32 @@ impl Catalog {
         (0..=newest).map(|iteration| read(self.files.as_ref(), &self.dir, iteration)).collect()
     }
 
+    /// The last iteration of a generation: what that generation answers from. `None` when there is none with this
+    /// number. Reads about as many manifests as the newest iteration's number has binary digits.
+    ///
+    /// # Errors
+    /// As [`Catalog::open`].
+    pub fn last_of_generation(&self, generation: u64) -> Result<Option<Arc<Manifest>>, Error> {
+        let newest = self.newest();
+        if newest.generation <= generation {
+            return Ok((newest.generation == generation).then_some(newest));
+        }
+        // Generations never fall: below `low` all are at most the one asked for, from `high` on they are later.
+        let (mut low, mut high) = (0, newest.iteration);
+        let mut last = None;
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let manifest = read(self.files.as_ref(), &self.dir, middle)?;
+            if manifest.generation > generation {
+                high = middle;
+            } else {
+                low = middle + 1;
+                last = Some(manifest);
+            }
+        }
+        Ok(last.filter(|manifest| manifest.generation == generation).map(Arc::new))
+    }
+
     fn find(files: Arc<dyn Files>, dir: PathBuf, writable: bool) -> Result<Option<Catalog>, Error> {
         let disk = files.as_ref();
         let hint = read_hint(disk, &dir);

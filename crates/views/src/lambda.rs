@@ -25,6 +25,9 @@ struct Uses {
     served: Arc<Manifest>,
     /// Pinned manifests by iteration, with the number of their pins.
     pinned: BTreeMap<u64, (Arc<Manifest>, usize)>,
+    /// Iterations pinned as the last of an older generation. They answer without the real-time view, so their cuts hold
+    /// up nothing; only their files must stay.
+    older: BTreeMap<u64, usize>,
 }
 
 /// What one statement answers from: batch rows below the cut, real-time rows with cut ≤ position < frontier. Neither
@@ -50,12 +53,15 @@ impl Pin {
 struct Lease {
     uses: Arc<Mutex<Uses>>,
     iteration: u64,
+    /// Whether it is in `older`.
+    older: bool,
 }
 
 impl Lambda {
     /// Serves the newest iteration of the catalogue at first.
     pub fn new(catalog: Arc<Catalog>, realtime: Arc<RealtimeView>) -> Lambda {
-        let uses = Uses { served: catalog.newest(), pinned: BTreeMap::new() };
+        let (pinned, older) = (BTreeMap::new(), BTreeMap::new());
+        let uses = Uses { served: catalog.newest(), pinned, older };
         Lambda { catalog, realtime, uses: Arc::new(Mutex::new(uses)) }
     }
 
@@ -87,10 +93,43 @@ impl Lambda {
         drop(uses);
         Ok(Pin {
             frontier: manifest.cut.join(&snapshot.frontier),
-            _lease: Lease { uses: self.uses.clone(), iteration: manifest.iteration },
+            _lease: Lease { uses: self.uses.clone(), iteration: manifest.iteration, older: false },
             manifest,
             snapshot,
         })
+    }
+
+    /// Pins what a generation answers from: the served one as [`Lambda::pin`] does, any other by its last iteration, for
+    /// the positions below its cut and without the real-time view. `None` when there is no such generation. The caller
+    /// knows which older generations are kept.
+    ///
+    /// # Errors
+    /// As [`Lambda::pin`], and when a manifest cannot be read.
+    pub fn pin_generation(&self, generation: u64) -> Result<Option<Pin>, Error> {
+        if self.served().generation == generation {
+            return self.pin().map(Some);
+        }
+        let Some(manifest) = self.catalog.last_of_generation(generation)? else {
+            return Ok(None);
+        };
+        let iteration = manifest.iteration;
+        *lock(&self.uses).older.entry(iteration).or_default() += 1;
+        Ok(Some(Pin {
+            frontier: manifest.cut.clone(),
+            _lease: Lease { uses: self.uses.clone(), iteration, older: true },
+            snapshot: Snapshot::default(),
+            manifest,
+        }))
+    }
+
+    /// The iterations that are served or pinned: their files must stay.
+    pub fn iterations_in_use(&self) -> Vec<u64> {
+        let uses = lock(&self.uses);
+        let newer = uses.in_use().map(|manifest| manifest.iteration);
+        let mut iterations: Vec<u64> = newer.chain(uses.older.keys().copied()).collect();
+        iterations.sort_unstable();
+        iterations.dedup();
+        iterations
     }
 
     /// The manifest that statements are answered from.
@@ -156,6 +195,15 @@ impl Uses {
 impl Drop for Lease {
     fn drop(&mut self) {
         let mut uses = lock(&self.uses);
+        if self.older {
+            if let Some(pins) = uses.older.get_mut(&self.iteration) {
+                *pins -= 1;
+                if *pins == 0 {
+                    uses.older.remove(&self.iteration);
+                }
+            }
+            return;
+        }
         if let Some((_, pins)) = uses.pinned.get_mut(&self.iteration) {
             *pins -= 1;
             if *pins == 0 {

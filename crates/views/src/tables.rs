@@ -3,6 +3,7 @@
 //! Written by the batcher before its commit; [`read`] is for the plain merge, `verify` and tests (serving lets its
 //! engine read the files). Format: `docs/formats/table-files.md`.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
@@ -17,18 +18,46 @@ use crate::{parquet, schema};
 
 const WAY_OUT: &str = "restore it from a backup, or rebuild the batch view from the master dataset with `snowmelt batch run --rebuild`";
 
-/// The folder of all files of a table; it has one folder per iteration that they were written for.
+/// The folder of all files of a table; it has one folder per [`Lot`].
 pub fn folder(data_dir: &Path, table: Table) -> PathBuf {
     data_dir.join(format!("tables/{}", table.name()))
 }
 
-/// The folder of the files that were written for one iteration.
-pub fn folder_of(data_dir: &Path, table: Table, iteration: u64) -> PathBuf {
-    folder(data_dir, table).join(iteration.to_string())
+/// What files are written for; each has a folder of its own below the table's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lot {
+    /// One iteration, whose number is known beforehand: `tables/events/12/`.
+    Iteration(u64),
+    /// A rebuild, whose iteration is known only when it is published: `tables/events/g1/`.
+    Generation(u64),
 }
 
-/// Writes the rows of one range as a file for iteration `iteration`, durable when this returns, and gives the entry for
-/// the manifest.
+impl Lot {
+    /// Reads the name of a folder; `None` for a name that is no lot's.
+    pub fn parse(name: &str) -> Option<Lot> {
+        match name.strip_prefix('g') {
+            Some(generation) => generation.parse().ok().map(Lot::Generation),
+            None => name.parse().ok().map(Lot::Iteration),
+        }
+    }
+
+    /// The folder of its files.
+    pub fn folder(self, data_dir: &Path, table: Table) -> PathBuf {
+        folder(data_dir, table).join(self.to_string())
+    }
+}
+
+impl fmt::Display for Lot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Lot::Iteration(iteration) => write!(f, "{iteration}"),
+            Lot::Generation(generation) => write!(f, "g{generation}"),
+        }
+    }
+}
+
+/// Writes the rows of one range as a file of a lot, durable when this returns, and gives the entry for the manifest. A
+/// file of a generation gets its iteration when that is published; until then it says 0.
 ///
 /// The name is created only if absent. Where an attempt that never was committed left another file under it, the next
 /// free name with a number is taken: what a manifest lists can never be replaced by someone else's attempt.
@@ -40,7 +69,7 @@ pub fn write(
     data_dir: &Path,
     table: Table,
     range: &Range,
-    iteration: u64,
+    lot: Lot,
     recipe: &str,
     batches: &[RecordBatch],
 ) -> Result<TableFile, Error> {
@@ -49,8 +78,7 @@ pub fn write(
     let folder = range.partition.as_str().replace('/', "-");
     for attempt in 0u32.. {
         let suffix = if attempt == 0 { String::new() } else { format!(".{attempt}") };
-        let name =
-            format!("tables/{}/{iteration}/{folder}-{}{suffix}.parquet", table.name(), range.from);
+        let name = format!("tables/{}/{lot}/{folder}-{}{suffix}.parquet", table.name(), range.from);
         let path = data_dir.join(&name);
         let published = files::publish(files, &path, &bytes).map_err(Error::io("write", &path))?;
         let same = match published {
@@ -67,7 +95,10 @@ pub fn write(
                 rows: batches.iter().map(|batch| batch.num_rows() as u64).sum(),
                 bytes: bytes.len() as u64,
                 sha256,
-                iteration,
+                iteration: match lot {
+                    Lot::Iteration(iteration) => iteration,
+                    Lot::Generation(_) => 0,
+                },
                 recipe: recipe.to_owned(),
             });
         }

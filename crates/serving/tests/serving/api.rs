@@ -56,6 +56,7 @@ fn serve_with(world: &World, config: &Config, health: Health) -> Result<Running,
         files: Arc::new(Disk),
         data_dir: world.dir.path().to_owned(),
         raw_ends: Arc::new(move || ends.clone()),
+        generations_kept: 1,
     };
     start(config, ports)
 }

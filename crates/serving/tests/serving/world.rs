@@ -243,7 +243,7 @@ impl World {
                 self.dir.path(),
                 table,
                 range,
-                manifest.iteration,
+                views::tables::Lot::Iteration(manifest.iteration),
                 RECIPE,
                 &[rows],
             );
@@ -323,6 +323,7 @@ fn sources(lambda: &Arc<Lambda>, data_dir: &Path, ends: Cut) -> Sources {
         files: Arc::new(Disk),
         data_dir: data_dir.to_owned(),
         raw_ends: Arc::new(move || ends.clone()),
+        generations_kept: 1,
     }
 }
 

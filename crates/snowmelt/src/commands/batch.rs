@@ -1,6 +1,9 @@
 //! `snowmelt batch run|list`: iterations of the batch layer.
 
 use std::process::ExitCode;
+use std::sync::mpsc::{RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
@@ -27,8 +30,15 @@ enum Action {
     /// Run one iteration now; returns when it is published
     ///
     /// Goes through the running server; without one, the iteration is run here, on the data folder.
+    ///
+    /// With --rebuild, the whole batch view is derived again from the master dataset afterwards, with the schemas and
+    /// settings as they are now. Iterations go on meanwhile; the new generation comes in with one commit, and the one
+    /// before it can still be asked: snowmelt sql --generation N.
     #[command(verbatim_doc_comment)]
     Run {
+        /// Then make a new generation of the whole batch view
+        #[arg(long)]
+        rebuild: bool,
         #[command(flatten)]
         server: Server,
         /// A TOML configuration, used when no server is running
@@ -49,11 +59,12 @@ enum Action {
 impl Batch {
     pub(crate) fn run(self) -> Result<ExitCode> {
         match self.action {
-            Action::Run { server, config } => {
+            Action::Run { server, config, rebuild } => {
                 let answer = if server.is_running()? {
-                    server.post("/api/v1/batch", &json!({"rebuild": false, "heal": false}))?
+                    let _shown = rebuild.then(|| ShownProgress::start(&server));
+                    server.post("/api/v1/batch", &json!({"rebuild": rebuild, "heal": false}))?
                 } else {
-                    run_here(&server, config)?
+                    run_here(&server, config, rebuild)?
                 };
                 if answer["published"] == true {
                     println!("published iteration {}", answer["iteration"]);
@@ -67,7 +78,45 @@ impl Batch {
     }
 }
 
-fn run_here(server: &Server, file: Option<std::path::PathBuf>) -> Result<Value> {
+/// Prints how far a rebuild has come, every few seconds until it is dropped.
+struct ShownProgress {
+    stop: Sender<()>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl ShownProgress {
+    fn start(server: &Server) -> ShownProgress {
+        let (stop, stopped) = std::sync::mpsc::channel();
+        let server = server.clone();
+        let show = move || {
+            while stopped.recv_timeout(Duration::from_secs(5)) == Err(RecvTimeoutError::Timeout) {
+                let Ok(status) = server.get("/api/v1/status") else { continue };
+                let done = &status["batch"]["rebuilding"];
+                if done.is_object() {
+                    eprintln!(
+                        "rebuilding: {} of {} files, {} of {} records",
+                        done["files_done"], done["files"], done["records_done"], done["records"]
+                    );
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("progress".to_owned()).spawn(show);
+        // Without a thread only the progress is not shown.
+        ShownProgress { stop, thread: thread.ok() }
+    }
+}
+
+impl Drop for ShownProgress {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.stop.send(());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run_here(server: &Server, file: Option<std::path::PathBuf>, rebuild: bool) -> Result<Value> {
     let sources = Sources {
         config: file,
         data_dir: Some(server.data_dir().to_owned()),
@@ -81,7 +130,7 @@ fn run_here(server: &Server, file: Option<std::path::PathBuf>) -> Result<Value> 
         );
     }
     let folder = DataFolder::lock(&config.data_dir)?;
-    let iterated = roles::iterate_once(&config, &folder)?;
+    let iterated = roles::iterate_once(&config, &folder, rebuild)?;
     Ok(json!({"iteration": iterated.iteration, "published": iterated.published}))
 }
 

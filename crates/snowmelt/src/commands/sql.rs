@@ -29,13 +29,23 @@ pub(crate) struct Sql {
     /// Comma-separated values with a header
     #[arg(long)]
     csv: bool,
+    /// Ask the batch view of this generation, without the real-time view if it is an older one
+    #[arg(long, value_name = "N")]
+    generation: Option<u64>,
     #[command(flatten)]
     server: Server,
 }
 
 impl Sql {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        let answer = self.server.post("/api/v1/sql", &json!({"sql": self.statement}))?;
+        let mut request = json!({"sql": self.statement});
+        if let Some(generation) = self.generation {
+            request["generation"] = generation.into();
+        }
+        let answer = self.server.post("/api/v1/sql", &request)?;
+        if let Some(note) = answer["note"].as_str() {
+            eprintln!("note: {note}");
+        }
         let table = Table::from_answer(&answer);
         let mut out = std::io::stdout().lock();
         match (self.json, self.csv) {

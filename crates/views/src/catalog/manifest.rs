@@ -165,6 +165,14 @@ impl Manifest {
         self.files.iter().filter(move |file| file.table == table)
     }
 
+    /// Where the ledger ends in each partition. In a published manifest this is the cut.
+    pub fn cut_of_ledger(&self) -> Cut {
+        self.ledger.iter().fold(Cut::default(), |mut ends, entry| {
+            ends.raise(&entry.partition, entry.to);
+            ends
+        })
+    }
+
     /// The file's bytes.
     pub fn encode(&self) -> Vec<u8> {
         let body = serde_json::to_string(self).expect("a manifest has only text keys and numbers");

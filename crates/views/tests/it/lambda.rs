@@ -197,3 +197,54 @@ fn pins_from_several_threads_are_exact_while_cut_and_frontier_move() {
         }
     });
 }
+
+#[test]
+fn an_older_generation_answers_below_its_own_cut_and_keeps_its_iteration_in_use() {
+    let place = Place::new();
+    place.apply(RECIPE, &Cut::default(), 0, 12);
+    place.iterate(4);
+    place.iterate(6);
+    let before = place.catalog.newest();
+    // A rebuild that changed nothing but its number.
+    let rebuilt =
+        Manifest { iteration: 3, parent: Some(2), generation: 1, ..Manifest::clone(&before) };
+    let Commit::Published(_) = place.catalog.commit(rebuilt).unwrap() else { panic!("lost") };
+    place.iterate(9);
+    while place.lambda.advance().unwrap() {}
+    assert_eq!(place.lambda.iterations_in_use(), [4]);
+    let older = place.lambda.pin_generation(0).unwrap().unwrap();
+    assert_eq!((older.manifest.iteration, &older.frontier), (2, &cut(6, 0)));
+    place.check(&older);
+    assert_eq!(place.lambda.iterations_in_use(), [2, 4]);
+    // It reads nothing of the log, so it holds up neither trimming nor forgetting.
+    assert_eq!(place.lambda.oldest_pinned_cut(), cut(9, 0));
+    drop(older);
+    assert_eq!(place.lambda.iterations_in_use(), [4]);
+    let served = place.lambda.pin_generation(1).unwrap().unwrap();
+    assert_eq!((served.manifest.iteration, &served.frontier), (4, &cut(12, 0)));
+    assert!(place.lambda.pin_generation(2).unwrap().is_none());
+}
+
+#[test]
+fn the_last_iteration_of_each_generation_is_found() {
+    let place = Place::new();
+    let mut last = std::collections::BTreeMap::from([(0, 0)]);
+    let mut generation = 0;
+    for (at, iteration) in (1..40u64).enumerate() {
+        let newest = place.catalog.newest();
+        generation += u64::from([3, 4, 9, 30].contains(&at));
+        let next = Manifest {
+            iteration,
+            parent: Some(iteration - 1),
+            generation,
+            ..Manifest::clone(&newest)
+        };
+        let Commit::Published(_) = place.catalog.commit(next).unwrap() else { panic!("lost") };
+        last.insert(generation, iteration);
+        for (generation, iteration) in &last {
+            let found = place.catalog.last_of_generation(*generation).unwrap().unwrap();
+            assert_eq!(found.iteration, *iteration);
+        }
+    }
+    assert!(place.catalog.last_of_generation(generation + 1).unwrap().is_none());
+}

@@ -11,8 +11,9 @@ use model::position::{Offset, Partition, Position, Range};
 use views::catalog::{Catalog, Commit, Counts, LedgerEntry, Manifest, Table};
 use views::merge::MergedRows;
 use views::realtime::{NewChunk, Options, RealtimeView};
+use views::rows;
 use views::shred::{BadRowRows, EventRows};
-use views::{rows, tables};
+use views::tables::{self, Lot};
 
 pub(crate) const DATA: &str = "/data";
 pub(crate) const RECIPE: &str = "recipe-a";
@@ -117,8 +118,15 @@ pub(crate) fn plan(files: &dyn Files, newest: &Manifest, to: &Cut) -> Manifest {
         let range = Range { partition: partition.clone(), from, to: end };
         let (events, bad_rows, records, counts) = shred(&range);
         for (table, rows) in [(Table::Events, events), (Table::BadRows, bad_rows)] {
-            let written =
-                tables::write(files, Path::new(DATA), table, &range, iteration, &recipe, &[rows]);
+            let written = tables::write(
+                files,
+                Path::new(DATA),
+                table,
+                &range,
+                Lot::Iteration(iteration),
+                &recipe,
+                &[rows],
+            );
             next.files.push(written.unwrap());
         }
         let partition = partition.clone();

@@ -11,7 +11,8 @@ use proptest::prelude::*;
 use views::catalog::Table;
 use views::rows::{self, Row};
 use views::shred::{BadRowRows, EventRows};
-use views::{Error, parquet, schema, tables};
+use views::tables::{self, Lot};
+use views::{Error, parquet, schema};
 
 use crate::disk::Disk;
 use crate::log::{self, DATA, at, range, raw};
@@ -152,7 +153,16 @@ fn an_uncommitted_file_of_another_attempt_is_left_alone() {
     let write = |to: u64| {
         let range = range(0, 0, to);
         let (events, ..) = log::shred(&range);
-        tables::write(&disk, Path::new(DATA), Table::Events, &range, 4, "r", &[events]).unwrap()
+        tables::write(
+            &disk,
+            Path::new(DATA),
+            Table::Events,
+            &range,
+            Lot::Iteration(4),
+            "r",
+            &[events],
+        )
+        .unwrap()
     };
     let (first, same, second) = (write(5), write(5), write(6));
     assert_eq!(first, same);
@@ -169,8 +179,16 @@ fn a_file_with_other_rows_than_the_manifest_says_is_refused() {
     let disk = Disk::default();
     let range = range(0, 0, 5);
     let (events, ..) = log::shred(&range);
-    let file =
-        tables::write(&disk, Path::new(DATA), Table::Events, &range, 1, "r", &[events]).unwrap();
+    let file = tables::write(
+        &disk,
+        Path::new(DATA),
+        Table::Events,
+        &range,
+        Lot::Iteration(1),
+        "r",
+        &[events],
+    )
+    .unwrap();
     let refused = |file| match tables::read(&disk, Path::new(DATA), &file).unwrap_err() {
         Error::Damaged { detail, .. } => detail,
         other => panic!("{other}"),
