@@ -1,7 +1,8 @@
 //! Rounds of `kill -9` under load: every event that was answered 200 is in every later answer, once.
 //!
 //! Collector, archiver, batcher and speed layer work on one data folder and are killed together at a random moment;
-//! iterations are short, so that the cut lies everywhere between and inside the files. The seed is printed;
+//! iterations are short, so that the cut lies everywhere between and inside the files. Table files are joined and the
+//! whole batch view is rebuilt meanwhile. The seed is printed;
 //! `SNOWMELT_CRASH_SEED` repeats the moments, not the schedule of the machine.
 
 #![allow(clippy::unwrap_used)]
@@ -18,14 +19,15 @@ use std::time::{Duration, Instant};
 use common::{Up, snowmelt, wait_until};
 use serde_json::Value;
 
-const ROUNDS: usize = 30;
+const ROUNDS: usize = 100;
 
-const SETTINGS: [&str; 4] = [
+const SETTINGS: [&str; 5] = [
     "batch.interval=300ms",
     "batch.file-bytes-max=65536",
     "speed.batch-bytes=16384",
     // Small enough that chunks are spilled.
     "speed.memory-bytes-max=262144",
+    "batch.compact-files=3",
 ];
 
 #[test]
@@ -52,7 +54,9 @@ fn every_accepted_event_is_counted_once_after_any_kill() {
         let load = Load::start(&up, folder.path(), round);
         let life = Duration::from_millis(numbers.between(50, 1200));
         let asking = (numbers.between(0, 2) == 0).then(|| {
-            ask_for_an_iteration(&up, life.mul_f64(numbers.between(0, 100) as f64 / 100.0))
+            let after = life.mul_f64(numbers.between(0, 100) as f64 / 100.0);
+            let rebuild = numbers.between(0, 2) == 0;
+            ask_for_an_iteration(&up, after, rebuild)
         });
         std::thread::sleep(life);
         up.kill9();
@@ -83,8 +87,10 @@ fn every_accepted_event_is_counted_once_after_any_kill() {
         "only {iteration} iterations: the rounds were too short to mean anything"
     );
     assert!(known.accepted.len() >= 1000, "only {} events were accepted", known.accepted.len());
+    let generations = up.number("SELECT max(generation) FROM lambda.iterations");
+    assert!(generations > 0, "no rebuild ever came in");
     eprintln!(
-        "{ROUNDS} kills, {iteration} iterations, {} events accepted, {statements} comparisons around a cut, {:?}",
+        "{ROUNDS} kills, {iteration} iterations, {generations} rebuilds, {} events accepted, {statements} comparisons around a cut, {:?}",
         known.accepted.len(),
         started.elapsed()
     );
@@ -182,14 +188,16 @@ impl Known {
     }
 }
 
-/// Asks for an iteration after a while; the answer may never come, because the server is killed.
-fn ask_for_an_iteration(up: &Up, after: Duration) -> std::thread::JoinHandle<()> {
+/// Asks for an iteration, or a rebuild, after a while; the answer may never come, because the server is killed.
+fn ask_for_an_iteration(up: &Up, after: Duration, rebuild: bool) -> std::thread::JoinHandle<()> {
     let address = up.http.clone();
     std::thread::spawn(move || {
         std::thread::sleep(after);
+        let body = format!("{{\"rebuild\":{rebuild}}}");
         let request = format!(
             "POST /api/v1/batch HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n\
-             Content-Length: 2\r\nConnection: close\r\n\r\n{{}}"
+             Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
         );
         let Ok(mut connection) = TcpStream::connect(&address) else { return };
         let _ = connection.write_all(request.as_bytes());
