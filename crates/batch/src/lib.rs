@@ -21,6 +21,8 @@ mod compaction;
 
 pub mod rebuild;
 
+pub mod hand_over;
+
 pub mod progress;
 
 pub mod trim;

@@ -16,6 +16,8 @@ use anyhow::{Context, Result, bail};
 use assets::Folders;
 use batch::archiver::Archiver;
 use batch::batcher::{Batcher, Iterated};
+use batch::hand_over;
+use enrich::Recipe;
 use model::cut::Cut;
 use model::files::Files;
 use model::time::Clock;
@@ -57,6 +59,8 @@ struct Ground {
     files: Arc<dyn Files>,
     raw: Arc<Local>,
     catalog: Arc<Catalog>,
+    /// The recipe in force from the cut on.
+    recipe: Recipe,
 }
 
 impl Roles {
@@ -70,10 +74,8 @@ impl Roles {
         allow_many_open_files();
         expect_free_port(config)?;
         let data_dir = folder.path().to_owned();
-        let Ground { files, raw, catalog } = open_ground(config, &data_dir)?;
+        let Ground { files, raw, catalog, recipe } = open_ground(config, &data_dir)?;
         let newest = catalog.newest();
-        let recipe = assets::load(&*files, &data_dir, &newest.next_recipe)
-            .context("load the recipe in force")?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let realtime = Arc::new(RealtimeView::new(realtime::Options {
             memory_bytes_max: config.speed.memory_bytes_max as u64,
@@ -185,7 +187,8 @@ pub(crate) fn iterate_once(
     rebuild: bool,
 ) -> Result<Iterated> {
     let data_dir = folder.path();
-    let Ground { files, raw, catalog } = open_ground(config, data_dir)?;
+    // Only a server proposes another recipe: here the configuration may not be the one that it runs with.
+    let Ground { files, raw, catalog, recipe: in_force } = open_ground(config, data_dir)?;
     let cut = catalog.newest().cut.clone();
     let mut archiver = Archiver::new(
         raw.clone(),
@@ -196,9 +199,6 @@ pub(crate) fn iterate_once(
     )
     .context("open the master dataset")?;
     archiver.flush().context("archive the raw stream")?;
-    // Only a server proposes another recipe: here the configuration may not be the one that it runs with.
-    let in_force = assets::load(&*files, data_dir, &catalog.newest().next_recipe)
-        .context("load the recipe in force")?;
     let proposing = Arc::clone(&files);
     let mut batcher = Batcher::new(
         catalog,
@@ -260,7 +260,11 @@ fn open_ground(config: &Config, data_dir: &Path) -> Result<Ground> {
     .context("open the catalogue")?;
     let raw = Arc::new(raw);
     expect_whole_log(config, &raw, &catalog, &files, data_dir)?;
-    Ok(Ground { files, raw, catalog: Arc::new(catalog) })
+    let recipe = hand_over::recipe_in_force(&catalog, &*files, data_dir, &SystemClock, || {
+        propose(&files, config)
+    })
+    .context("load the recipe in force")?;
+    Ok(Ground { files, raw, catalog: Arc::new(catalog), recipe })
 }
 
 /// A raw stream that ends below what was archived from it has lost records, and would hand out their positions again.
@@ -305,9 +309,9 @@ fn allow_many_open_files() {
 }
 
 /// The recipe as the configuration and the schema folders have it now.
-fn propose(files: &Arc<dyn Files>, config: &Config) -> Result<enrich::Recipe> {
+fn propose(files: &Arc<dyn Files>, config: &Config) -> Result<Recipe, assets::Error> {
     let folders = Folders::new(Arc::clone(files), config.enrich.schemas.clone());
-    assets::current_recipe(&folders, config.enrich.settings()).context("read `enrich.schemas`")
+    assets::current_recipe(&folders, config.enrich.settings())
 }
 
 fn open_derived(
