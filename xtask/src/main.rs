@@ -1,5 +1,7 @@
 //! `cargo xtask …`: the project's automation. `cargo xtask test` is the README's test command, and all that CI runs.
 
+mod bench;
+
 mod setup;
 
 #[cfg(test)]
@@ -19,6 +21,8 @@ usage: cargo xtask COMMAND
                simulator among them), lints, docs
   setup        only install what the tests need (the Python and Node trackers)
   sim [ARGS]   the simulator: --seeds N, --from SEED, --seed SEED to replay one
+  bench [NAME] the measurements of docs/benchmarks.md, in release: collector, enrich, batch,
+               pipeline; first-run only when named
 ";
 
 fn main() -> ExitCode {
@@ -30,6 +34,7 @@ fn main() -> ExitCode {
             setup::trackers().map(|tools| println!("ready: {}", tools.display()))
         }
         Some("sim") => simulate(rest),
+        Some("bench") => bench::bench(rest),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(2);

@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 const PYTHON: [&str; 1] = ["snowplow-tracker==1.1.0"];
+const DUCKDB: [&str; 1] = ["duckdb==2.0.0"];
 const NODE: [&str; 1] = ["@snowplow/node-tracker@4.8.0"];
 
 /// The folder with the trackers: `python/` is a virtual environment, `node/node_modules` has the packages.
@@ -25,19 +26,20 @@ pub(crate) fn trackers() -> Result<PathBuf> {
     }
     std::fs::create_dir_all(dir.join("node"))
         .with_context(|| format!("create {}", dir.display()))?;
-    python(&dir.join("python"))
+    pip(&dir.join("python"), &PYTHON)
         .context("install the Python tracker (needs python3 with venv and pip)")?;
     node(&dir.join("node")).context("install the Node tracker (needs node and npm)")?;
     std::fs::write(&stamp, wanted).with_context(|| format!("write {}", stamp.display()))?;
     Ok(dir)
 }
 
-fn python(dir: &Path) -> Result<()> {
+/// A virtual environment with these packages.
+fn pip(dir: &Path, packages: &[&str]) -> Result<()> {
     crate::run(Command::new("python3").args(["-m", "venv"]).arg(dir))?;
     crate::run(
         Command::new(dir.join("bin/pip"))
             .args(["install", "--quiet", "--disable-pip-version-check"])
-            .args(PYTHON),
+            .args(packages),
     )
 }
 
@@ -52,8 +54,34 @@ fn node(dir: &Path) -> Result<()> {
     crate::run(&mut install)
 }
 
+/// Sees to it that `wrk` can be called, which loads the collector in its bench.
+///
+/// # Errors
+/// When it is not there and cannot be installed.
+pub(crate) fn wrk() -> Result<()> {
+    if Command::new("wrk").arg("--version").output().is_ok() {
+        return Ok(());
+    }
+    crate::run(Command::new("apt-get").args(["install", "--yes", "--quiet", "wrk"]))
+        .context("install wrk (without apt-get, install it by hand)")
+}
+
+/// A Python that has DuckDB, against which the merged scan is measured.
+///
+/// # Errors
+/// When Python 3 is missing or the installation fails.
+pub(crate) fn duckdb() -> Result<PathBuf> {
+    let dir = build_dir().join("duckdb");
+    let interpreter = dir.join("bin/python");
+    let works = Command::new(&interpreter).args(["-c", "import duckdb"]).output();
+    if !works.is_ok_and(|output| output.status.success()) {
+        pip(&dir, &DUCKDB).context("install DuckDB (needs python3 with venv and pip)")?;
+    }
+    Ok(interpreter)
+}
+
 /// Where cargo builds: beside it is a place that outlives a checkout if the user wants it to.
-fn build_dir() -> PathBuf {
+pub(crate) fn build_dir() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| crate::root().join("target"), PathBuf::from);
     if target.is_absolute() { target } else { crate::root().join(target) }

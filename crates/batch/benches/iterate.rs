@@ -1,5 +1,7 @@
 //! Raw records to Parquet, all steps on the real disk: archive, read back, enrich, write, commit.
-//! `cargo bench -p batch` prints events per second; `EVENTS=1000000` sets another number than 200,000.
+//!
+//! `cargo bench -p batch` prints events per second, and how that compares with a bound taken in the same run: writing the
+//! same rows as Parquet alone, on one thread. `EVENTS=1000000` sets another number than 200,000.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -13,11 +15,13 @@ use enrich::{Recipe, Settings};
 use futures::executor::block_on;
 use model::cut::Cut;
 use model::payload::{CollectorPayload, SCHEMA};
+use model::position::Range;
 use model::time::{Clock, Timestamp};
 use stream::Stream;
 use stream::disk::Disk;
 use stream::memory::Memory;
 use views::catalog::{Catalog, Manifest};
+use views::tables::{self, Lot};
 
 #[derive(Debug)]
 struct Fixed;
@@ -83,7 +87,8 @@ fn main() {
     let mut archiver = Archiver::new(raw.clone(), files.clone(), data.to_owned(), &cut, config)
         .expect("an empty master dataset");
     archiver.flush().expect("the archive");
-    report("archive", events, started.elapsed());
+    let archiving = started.elapsed();
+    report("archive", events, archiving);
 
     let workers = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let config = batcher::Config { workers, ..batcher::Config::default() };
@@ -91,15 +96,31 @@ fn main() {
         Batcher::new(catalog, files, data.to_owned(), raw.partitions(), Arc::new(Fixed), config);
     let started = Instant::now();
     let iterated = batcher.iterate(&recipe).expect("an iteration");
-    report(&format!("iterate with {workers} workers"), events, started.elapsed());
+    let iterating = started.elapsed();
+    report(&format!("iterate with {workers} workers"), events, iterating);
 
     let bytes = |sizes: &mut dyn Iterator<Item = u64>| sizes.sum::<u64>() / u64::from(events);
     let counts = iterated.manifest.ledger.iter().map(|entry| entry.counts.enriched).sum::<u64>();
     let table = bytes(&mut iterated.manifest.files.iter().map(|file| file.bytes));
-    println!("{counts} enriched, {table} bytes of Parquet per event");
+    println!("batch: {counts} enriched, {table} bytes of Parquet per event");
+
+    let mut writing = Duration::ZERO;
+    for file in &iterated.manifest.files {
+        let rows = tables::read(&Disk, data, file).expect("a file of the manifest");
+        let partition = file.partition.clone();
+        let range = Range { partition, from: file.from, to: file.to };
+        let started = Instant::now();
+        let lot = Lot::Generation(u64::MAX);
+        tables::write(&Disk, data, file.table, &range, lot, &file.recipe, &rows).expect("a file");
+        writing += started.elapsed();
+    }
+    let bound = report("writing Parquet alone, 1 thread", events, writing);
+    let all = f64::from(events) / (archiving + iterating).as_secs_f64() / workers.get() as f64;
+    println!("batch: all steps: {all:.0} events/s/core; ratio to Parquet alone {:.2}", all / bound);
 }
 
-fn report(what: &str, events: u32, took: Duration) {
+fn report(what: &str, events: u32, took: Duration) -> f64 {
     let rate = f64::from(events) / took.as_secs_f64();
-    println!("{what}: {events} events in {took:.2?}, {rate:.0} per second");
+    println!("batch: {what}: {events} events in {took:.2?}, {rate:.0} per second");
+    rate
 }

@@ -1,0 +1,260 @@
+//! The enrich function on one core, over records as the browser trackers cause them.
+//!
+//! `cargo bench -p enrich` prints events per second for each kind of record and for a mix of them, and how that compares
+//! with a bound taken in the same run: decoding the payload, parsing its JSON texts and doing nothing with them.
+//! `SECONDS` (2) is how long each kind is measured.
+
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use enrich::iglu::Schemas;
+use enrich::{Outcome, Recipe, Settings};
+use model::payload::{CollectorPayload, SCHEMA};
+use model::position::{Offset, Partition, RawRecord};
+use serde_json::{Value, json};
+
+const AGENT: &str = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36";
+
+/// Records of each kind, all different.
+const RECORDS: usize = 1000;
+
+/// Kinds of records, and how many of ten in the mix are of this kind.
+type Kind = (&'static str, usize, fn(usize) -> Record);
+
+const KINDS: [Kind; 4] = [
+    ("page view, POST, entities in base64", 5, page_view),
+    ("page ping, POST, entities in base64", 2, page_ping),
+    ("link click, POST, self-describing, entities in base64", 2, link_click),
+    ("page view, GET, no entities", 1, pixel),
+];
+
+/// A record's bytes, and the JSON texts inside of it.
+struct Record {
+    bytes: Vec<u8>,
+    texts: Vec<String>,
+}
+
+fn main() {
+    let seconds: f64 = std::env::var("SECONDS").map_or(2.0, |text| text.parse().expect("a number"));
+    let time = Duration::from_secs_f64(seconds);
+    let recipe = Recipe::new(Schemas::embedded(), Settings::default());
+    let mut mix = Vec::new();
+    for (name, share, make) in KINDS {
+        let records: Vec<Record> = (0..RECORDS).map(make).collect();
+        println!(
+            "enrich: {name}: {:.0} events/s",
+            rate(&records, time, |n, it| enrich(n, it, &recipe))
+        );
+        mix.push((share, records));
+    }
+    let mix = mixed(mix);
+    let size = mix.iter().map(|record| record.bytes.len()).sum::<usize>() / mix.len();
+    let ours = rate(&mix, time, |n, record| enrich(n, record, &recipe));
+    let bound = rate(&mix, time, |_, record| parse(record));
+    println!(
+        "enrich: the mix, {size} bytes a record, one core: {ours:.0} events/s; parsing alone {bound:.0}; ratio {:.2}",
+        ours / bound
+    );
+}
+
+/// Events per second of the best of three runs over all records again and again: the others were disturbed.
+fn rate(records: &[Record], time: Duration, act: impl Fn(usize, &Record)) -> f64 {
+    let run = || {
+        let started = Instant::now();
+        let mut done = 0;
+        while started.elapsed() < time / 3 {
+            records.iter().enumerate().for_each(|(n, record)| act(n, record));
+            done += records.len();
+        }
+        done as f64 / started.elapsed().as_secs_f64()
+    };
+    (0..3).map(|_| run()).fold(0.0, f64::max)
+}
+
+/// As a layer does: outcomes, and the line of each event.
+fn enrich(n: usize, record: &Record, recipe: &Recipe) {
+    let partition = Partition::of_stream("raw", 0);
+    let offset = Offset::from_number(n as u64);
+    let record = RawRecord { partition: &partition, offset, bytes: &record.bytes };
+    for outcome in enrich::enrich(&record, recipe).expect("all schemas are embedded") {
+        match outcome {
+            Outcome::Enriched(event) => black_box(event.to_tsv()),
+            other => panic!("not a good event: {other:?}"),
+        };
+    }
+}
+
+/// The least that has to be done.
+fn parse(record: &Record) {
+    black_box(CollectorPayload::decode(&record.bytes).expect("a payload"));
+    for text in &record.texts {
+        black_box(serde_json::from_str::<Value>(text).expect("JSON"));
+    }
+}
+
+/// Ten kinds in a row, by their shares.
+fn mixed(kinds: Vec<(usize, Vec<Record>)>) -> Vec<Record> {
+    let mut kinds: Vec<_> =
+        kinds.into_iter().map(|(share, all)| (share, all.into_iter())).collect();
+    let mut mix = Vec::new();
+    'rounds: loop {
+        let before = mix.len();
+        for (share, records) in &mut kinds {
+            mix.extend(records.by_ref().take(*share));
+        }
+        if mix.len() < before + 10 {
+            break 'rounds mix;
+        }
+    }
+}
+
+fn page_view(n: usize) -> Record {
+    let mut fields = fields("pv", n);
+    fields.insert("refr", json!(format!("https://search.example/?q=skis+{n}")));
+    posted(fields, &entities(n))
+}
+
+fn page_ping(n: usize) -> Record {
+    let mut fields = fields("pp", n);
+    for (name, value) in [("pp_mix", 0), ("pp_max", 0), ("pp_miy", 17), ("pp_may", 940)] {
+        fields.insert(name, json!(value.to_string()));
+    }
+    posted(fields, &entities(n))
+}
+
+fn link_click(n: usize) -> Record {
+    let mut fields = fields("ue", n);
+    let click = json!({
+        "targetUrl": format!("https://shop.example/skis/{n}?from=home"),
+        "elementId": "teaser",
+        "elementClasses": ["card", "wide"],
+        "elementTarget": "_self",
+    });
+    let event = json!({
+        "schema": "iglu:com.snowplowanalytics.snowplow/unstruct_event/jsonschema/1-0-0",
+        "data": {"schema": "iglu:com.snowplowanalytics.snowplow/link_click/jsonschema/1-0-1", "data": click},
+    });
+    fields.insert("ue_px", json!(URL_SAFE_NO_PAD.encode(event.to_string())));
+    let mut record = posted(fields, &entities(n));
+    record.texts.push(event.to_string());
+    record
+}
+
+fn pixel(n: usize) -> Record {
+    let fields = fields("pv", n);
+    let pairs: Vec<String> = fields.iter().map(|(name, value)| pair(name, value)).collect();
+    let payload = CollectorPayload {
+        path: Some("/i".to_owned()),
+        querystring: Some(pairs.join("&")),
+        ..payload(n)
+    };
+    Record { bytes: payload.encode(), texts: Vec::new() }
+}
+
+fn pair(name: &str, value: &Value) -> String {
+    let text = value.as_str().unwrap_or_default();
+    let escape = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => {
+            char::from(byte).to_string()
+        }
+        other => format!("%{other:02X}"),
+    };
+    format!("{name}={}", text.bytes().map(escape).collect::<String>())
+}
+
+/// What every event of the browser tracker carries.
+fn fields(kind: &str, n: usize) -> BTreeMap<&'static str, Value> {
+    let texts = [
+        ("e", kind.to_owned()),
+        ("eid", uuid(n)),
+        ("url", format!("https://shop.example/skis/{n}?utm_source=newsletter&utm_medium=email")),
+        ("page", format!("Skis of size {n}")),
+        ("tv", "js-4.6.0".to_owned()),
+        ("tna", "shop".to_owned()),
+        ("aid", "shop".to_owned()),
+        ("p", "web".to_owned()),
+        ("cookie", "1".to_owned()),
+        ("cs", "UTF-8".to_owned()),
+        ("lang", "en-GB".to_owned()),
+        ("res", "1920x1080".to_owned()),
+        ("cd", "24".to_owned()),
+        ("tz", "Europe/Zurich".to_owned()),
+        ("dtm", (1_763_990_000_000 + n).to_string()),
+        ("stm", (1_763_990_000_200 + n).to_string()),
+        ("vp", "1903x969".to_owned()),
+        ("ds", "1903x4210".to_owned()),
+        ("vid", "3".to_owned()),
+        ("sid", uuid(n / 7)),
+        ("duid", uuid(n / 20)),
+    ];
+    texts.into_iter().map(|(name, value)| (name, json!(value))).collect()
+}
+
+fn entities(n: usize) -> String {
+    let entity =
+        |schema: &str, data: Value| json!({"schema": format!("iglu:{schema}"), "data": data});
+    json!({
+        "schema": "iglu:com.snowplowanalytics.snowplow/contexts/jsonschema/1-0-0",
+        "data": [
+            entity("com.snowplowanalytics.snowplow/web_page/jsonschema/1-0-0", json!({"id": uuid(n / 3)})),
+            entity("com.snowplowanalytics.snowplow/client_session/jsonschema/1-0-2", json!({
+                "userId": uuid(n / 20),
+                "sessionId": uuid(n / 7),
+                "eventIndex": n % 40 + 1,
+                "sessionIndex": 3,
+                "previousSessionId": null,
+                "storageMechanism": "COOKIE_1",
+                "firstEventId": uuid(n / 7 + 1),
+                "firstEventTimestamp": "2026-11-22T10:00:00.000Z",
+            })),
+        ],
+    })
+    .to_string()
+}
+
+fn posted(mut fields: BTreeMap<&'static str, Value>, entities: &str) -> Record {
+    let n = fields.len();
+    fields.insert("cx", json!(URL_SAFE_NO_PAD.encode(entities)));
+    let body = json!({
+        "schema": "iglu:com.snowplowanalytics.snowplow/payload_data/jsonschema/1-0-4",
+        "data": [fields],
+    })
+    .to_string();
+    let payload = CollectorPayload {
+        path: Some("/com.snowplowanalytics.snowplow/tp2".to_owned()),
+        body: Some(body.clone()),
+        content_type: Some("application/json; charset=utf-8".to_owned()),
+        ..payload(n)
+    };
+    Record { bytes: payload.encode(), texts: vec![body, entities.to_owned()] }
+}
+
+fn payload(n: usize) -> CollectorPayload {
+    CollectorPayload {
+        ip_address: format!("192.0.2.{}", n % 250),
+        timestamp: 1_763_990_000_300,
+        encoding: "UTF-8".to_owned(),
+        collector: "snowmelt-0.1.0-log".to_owned(),
+        user_agent: Some(AGENT.to_owned()),
+        referer_uri: Some("https://shop.example/".to_owned()),
+        headers: Some(vec![
+            "Host: collector.example".to_owned(),
+            format!("User-Agent: {AGENT}"),
+            "Accept: */*".to_owned(),
+            "Accept-Language: en-GB,en;q=0.9".to_owned(),
+            "Origin: https://shop.example".to_owned(),
+            "Referer: https://shop.example/".to_owned(),
+        ]),
+        hostname: Some("collector.example".to_owned()),
+        network_userid: Some(uuid(n)),
+        schema: SCHEMA.to_owned(),
+        ..CollectorPayload::default()
+    }
+}
+
+fn uuid(n: usize) -> String {
+    format!("3f2b8f5e-0f2d-4c7a-9a35-{n:012x}")
+}
