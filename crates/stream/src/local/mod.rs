@@ -9,7 +9,7 @@
 //! - A name in a folder is synced before anything acknowledged depends on it.
 //!
 //! Reading order: `entry` and `segment` (the bytes), `scan`, `writer`, `batch` (group commit), `partition` (what
-//! readers see), `recovery`.
+//! readers see), `recovery`; for people, `inspect`, `survey` (every byte checked) and `repair`.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -43,7 +43,13 @@ mod partition;
 
 mod recovery;
 
+mod lost_header;
+
 pub mod inspect;
+
+pub mod survey;
+
+pub mod repair;
 
 /// How the embedded log works. The default is that of the raw stream.
 #[derive(Clone, Debug)]

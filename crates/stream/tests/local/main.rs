@@ -10,6 +10,7 @@ mod format;
 mod inspection;
 mod laws;
 mod recovery;
+mod repair;
 
 use std::sync::Arc;
 use std::sync::Mutex;
