@@ -289,7 +289,8 @@ fn expect_whole_log(
         if end < archived_to {
             bail!(
                 "`{partition}` of the raw stream ends at {end}, but its records up to {archived_to} are archived: \
-                 `{}` is older than `{}`, or was removed; restore it from a backup, or start with a new data folder",
+                 `{}` is older than `{}`, or files of it were removed; restore it from a backup, run `snowmelt stream repair`, or \
+                 start with a new data folder",
                 data_dir.join("streams").display(),
                 data_dir.join("master").display()
             );

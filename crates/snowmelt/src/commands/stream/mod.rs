@@ -1,4 +1,9 @@
-//! `snowmelt stream list|tail|dump`: the embedded log, for people. Works beside a running process, and changes nothing.
+//! `snowmelt stream list|tail|dump|verify|repair`: the embedded log, for people. All but `repair` work beside a running
+//! process and change nothing.
+
+mod archive;
+mod repair;
+mod verify;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -20,7 +25,9 @@ use stream::local::inspect::{self, Reader};
 
 use crate::table::Table;
 
-/// Look into the streams of a data folder; works beside a running process
+/// Look into the streams of a data folder, check every byte of them, and repair what is damaged
+///
+/// All but repair work beside a running server and change nothing.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Stream {
     #[command(subcommand)]
@@ -70,6 +77,36 @@ enum Action {
         #[arg(long)]
         from: Option<Offset>,
     },
+    /// Read every byte and name each damage: file, byte, positions; exit code 1 if there is any
+    ///
+    /// Checks checksums, the order of offsets and batches, the chain of segments and their durable ends, and holds the
+    /// raw stream against the master dataset. Works beside a running server.
+    Verify {
+        #[command(flatten)]
+        folder: Folder,
+        /// The stream (raw, enriched, bad) or one partition of it, for example raw/0; without it, all
+        stream: Option<String>,
+        /// One JSON object per partition
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a damaged log whole again; the server must be stopped
+    ///
+    /// Raw records that the master dataset has are taken from there. Records that are nowhere else are lost: each leaves
+    /// a bad row at its position, so that no number is silently lower, and that wants --accept-loss. Damaged files are
+    /// kept beside as *.damaged. Enriched and bad streams are removed and made again at the next start.
+    ///
+    /// Exit code 1 when something stays damaged.
+    Repair {
+        #[command(flatten)]
+        folder: Folder,
+        /// Say what would be done, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Go on where raw records are lost for good
+        #[arg(long)]
+        accept_loss: bool,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -89,6 +126,14 @@ impl Folder {
             );
         }
         Ok(streams)
+    }
+
+    /// Those that `name` names, or all.
+    fn partitions_of(&self, name: Option<&str>) -> Result<Vec<Partition>> {
+        match name {
+            Some(name) => self.partitions(name),
+            None => Ok(inspect::partitions(&Disk, &self.streams()?)?),
+        }
     }
 
     /// The partitions that `name` names: one, or all of a stream.
@@ -119,6 +164,7 @@ impl Folder {
 impl Stream {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+        let mut is_whole = true;
         match self.action {
             Action::List { folder, json } => list(&folder, json, &mut out)?,
             Action::Tail { folder, stream, lines, follow } => {
@@ -130,9 +176,16 @@ impl Stream {
                         .with_context(|| format!("dump `{partition}`"))?;
                 }
             }
+            Action::Verify { folder, stream, json } => {
+                is_whole = verify::verify(&folder, stream.as_deref(), json, &mut out)?;
+            }
+            Action::Repair { folder, dry_run, accept_loss } => {
+                let allowed = repair::Allowed { dry_run, accept_loss };
+                is_whole = repair::repair(&folder, allowed, &mut out)?;
+            }
         }
         out.flush()?;
-        Ok(ExitCode::SUCCESS)
+        Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
 
