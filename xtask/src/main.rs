@@ -19,7 +19,8 @@ usage: cargo xtask COMMAND
 
   test         install what the tests need, then format, all tests (200 seeds of the
                simulator among them), lints, docs
-  setup        only install what the tests need (the Python and Node trackers)
+  setup        only install what the tests need (the Python and Node trackers, and clients
+               of PostgreSQL)
   sim [ARGS]   the simulator: --seeds N, --from SEED, --seed SEED to replay one
   bench [NAME] the measurements of docs/benchmarks.md, in release: collector, enrich, batch,
                pipeline; first-run only when named
@@ -30,9 +31,12 @@ fn main() -> ExitCode {
     let rest = arguments.get(1..).unwrap_or_default();
     let done = match arguments.first().map(String::as_str) {
         Some("test") if rest.is_empty() => test(),
-        Some("setup") if rest.is_empty() => {
-            setup::trackers().map(|tools| println!("ready: {}", tools.display()))
-        }
+        Some("setup") if rest.is_empty() => setup::trackers()
+            .and_then(|trackers| Ok((trackers, setup::pg_clients()?)))
+            .map(|(trackers, clients)| {
+                println!("ready: TRACKERS_DIR={}", trackers.display());
+                println!("ready: PG_CLIENTS_DIR={}", clients.display());
+            }),
         Some("sim") => simulate(rest),
         Some("bench") => bench::bench(rest),
         _ => {
@@ -53,12 +57,14 @@ fn main() -> ExitCode {
 fn test() -> Result<()> {
     let started = Instant::now();
     let trackers = step("set-up: trackers", setup::trackers)?;
+    let pg_clients = step("set-up: clients of PostgreSQL", setup::pg_clients)?;
     step("format", || cargo(&["fmt", "--all", "--check"]))?;
     // The tests build all code; running them first leaves clippy and docs little to do.
     step("tests", || {
         run(Command::new(cargo_path())
             .args(["test", "--locked", "--workspace"])
-            .env("TRACKERS_DIR", &trackers))
+            .env("TRACKERS_DIR", &trackers)
+            .env("PG_CLIENTS_DIR", &pg_clients))
     })?;
     step("lints", || {
         cargo(&["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"])

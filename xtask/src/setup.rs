@@ -1,10 +1,10 @@
-//! Installs what the tests need besides the toolchain: the real Python and Node trackers, by name from their
-//! registries, into a folder beside the build. Done once; a changed version list does it again.
+//! Installs what the tests need besides the toolchain: the real Python and Node trackers, and clients of PostgreSQL, by
+//! name from their registries, into folders beside the build. Done once; a changed version list does it again.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 const PYTHON: [&str; 1] = ["snowplow-tracker==1.1.0"];
 const DUCKDB: [&str; 1] = ["duckdb==2.0.0"];
@@ -26,15 +26,70 @@ pub(crate) fn trackers() -> Result<PathBuf> {
     }
     std::fs::create_dir_all(dir.join("node"))
         .with_context(|| format!("create {}", dir.display()))?;
-    pip(&dir.join("python"), &PYTHON)
+    python(&dir.join("python"), &PYTHON)
         .context("install the Python tracker (needs python3 with venv and pip)")?;
-    node(&dir.join("node")).context("install the Node tracker (needs node and npm)")?;
+    node(&dir.join("node"), &NODE).context("install the Node tracker (needs node and npm)")?;
     std::fs::write(&stamp, wanted).with_context(|| format!("write {}", stamp.display()))?;
     Ok(dir)
 }
 
-/// A virtual environment with these packages.
-fn pip(dir: &Path, packages: &[&str]) -> Result<()> {
+/// Drivers and tools that ask PostgreSQL, each in its own language.
+const PG_PYTHON: [&str; 2] = ["psycopg[binary]==3.3.9", "asyncpg==0.32.0"];
+const PG_NODE: [&str; 1] = ["pg@8.23.1"];
+const PG_JAVA: &str = "org.postgresql:postgresql:42.7.8";
+
+/// The folder with the clients of PostgreSQL: `python/`, `node/node_modules`, `java/postgresql.jar`. psql is the
+/// system's own.
+///
+/// # Errors
+/// When Python 3, npm, Java, Maven or psql is missing or an installation fails; the message says which.
+pub(crate) fn pg_clients() -> Result<PathBuf> {
+    psql()?;
+    crate::run(Command::new("java").arg("-version")).context("pgjdbc needs java, 17 or later")?;
+    let dir = build_dir().join("pg-clients");
+    let stamp = dir.join("installed");
+    let wanted = format!("{PG_PYTHON:?} {PG_NODE:?} {PG_JAVA}");
+    if std::fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
+        return Ok(dir);
+    }
+    if dir.exists() {
+        std::fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
+    }
+    std::fs::create_dir_all(dir.join("node"))
+        .with_context(|| format!("create {}", dir.display()))?;
+    python(&dir.join("python"), &PG_PYTHON)
+        .context("install psycopg and asyncpg (needs python3 with venv and pip)")?;
+    node(&dir.join("node"), &PG_NODE).context("install node-postgres (needs node and npm)")?;
+    java(&dir.join("java")).context("install pgjdbc (needs mvn)")?;
+    std::fs::write(&stamp, wanted).with_context(|| format!("write {}", stamp.display()))?;
+    Ok(dir)
+}
+
+/// Installs psql where it is missing and we may.
+fn psql() -> Result<()> {
+    let is_there = || Command::new("psql").arg("--version").output().is_ok();
+    if is_there() {
+        return Ok(());
+    }
+    let hint =
+        "psql is missing: install your system's PostgreSQL client (Debian: postgresql-client)";
+    let mut install = Command::new("apt-get");
+    install.args(["install", "--yes", "--no-install-recommends", "postgresql-client"]);
+    crate::run(Command::new("apt-get").args(["update", "--quiet"])).context(hint)?;
+    crate::run(install.env("DEBIAN_FRONTEND", "noninteractive")).context(hint)?;
+    ensure!(is_there(), "{hint}");
+    Ok(())
+}
+
+fn java(dir: &Path) -> Result<()> {
+    let mut copy = Command::new("mvn");
+    copy.args(["--batch-mode", "--quiet", "dependency:copy", "-Dmdep.stripVersion=true"]);
+    copy.arg(format!("-Dartifact={PG_JAVA}"));
+    copy.arg(format!("-DoutputDirectory={}", dir.display()));
+    crate::run(&mut copy)
+}
+
+fn python(dir: &Path, packages: &[&str]) -> Result<()> {
     crate::run(Command::new("python3").args(["-m", "venv"]).arg(dir))?;
     crate::run(
         Command::new(dir.join("bin/pip"))
@@ -43,14 +98,14 @@ fn pip(dir: &Path, packages: &[&str]) -> Result<()> {
     )
 }
 
-fn node(dir: &Path) -> Result<()> {
+fn node(dir: &Path, packages: &[&str]) -> Result<()> {
     std::fs::write(dir.join("package.json"), r#"{"private":true}"#)
         .context("write package.json")?;
     let mut install = Command::new("npm");
     install
         .args(["install", "--no-audit", "--no-fund", "--loglevel=error", "--prefix"])
         .arg(dir)
-        .args(NODE);
+        .args(packages);
     crate::run(&mut install)
 }
 
@@ -75,7 +130,7 @@ pub(crate) fn duckdb() -> Result<PathBuf> {
     let interpreter = dir.join("bin/python");
     let works = Command::new(&interpreter).args(["-c", "import duckdb"]).output();
     if !works.is_ok_and(|output| output.status.success()) {
-        pip(&dir, &DUCKDB).context("install DuckDB (needs python3 with venv and pip)")?;
+        python(&dir, &DUCKDB).context("install DuckDB (needs python3 with venv and pip)")?;
     }
     Ok(interpreter)
 }

@@ -21,11 +21,12 @@ use views::schema::sql_type;
 const EXACT_MAX: u64 = 1 << 53;
 
 /// `{"columns":[…],"rows":[`: what precedes the rows.
-pub(crate) fn opening(schema: &Schema) -> String {
+pub(crate) fn opening(schema: &Schema, names: &[String]) -> String {
     let columns: Vec<serde_json::Value> = schema
         .fields()
         .iter()
-        .map(|field| serde_json::json!({"name": field.name(), "type": sql_type(field)}))
+        .zip(names)
+        .map(|(field, name)| serde_json::json!({"name": name, "type": sql_type(field)}))
         .collect();
     format!("{{\"columns\":{},\"rows\":[", serde_json::Value::from(columns))
 }

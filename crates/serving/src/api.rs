@@ -33,11 +33,11 @@ const BODY_BYTES_MAX: usize = 6 * statement::BYTES_MAX + 1024;
 
 /// What the handlers share.
 pub(crate) struct Api {
-    pub(crate) engine: Engine,
+    pub(crate) engine: Arc<Engine>,
     pub(crate) lambda: Arc<Lambda>,
     pub(crate) control: Arc<dyn Control>,
     pub(crate) guard: Guard,
-    pub(crate) meter: Meter,
+    pub(crate) meter: Arc<Meter>,
 }
 
 /// All routes.

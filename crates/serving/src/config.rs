@@ -16,15 +16,28 @@ use crate::error::Error;
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Config {
-    /// The address that the API listens on. Default: 127.0.0.1. Any address that other machines can reach needs a
+    /// The address that the API and the Postgres wire listen on. Default: 127.0.0.1. Any address that other machines can reach needs a
     /// password.
     pub bind: IpAddr,
     /// The port of the API; 0 means any free one. Default: 8090.
     pub http_port: u16,
-    /// The port of the Postgres wire. Reserved: nothing listens there yet. Default: 5439.
+    /// The port of the Postgres wire; 0 means any free one. Default: 5439.
     pub pg_port: u16,
-    /// The password of the API and the metrics: HTTP Basic with the user `snowmelt`, or a bearer token. Better given
-    /// in the environment or as `password-file`. Default: none, which only a loopback `bind` allows.
+    /// Clients that may be connected to the Postgres wire at once; further ones are refused. Default: 100.
+    pub pg_connections: usize,
+    /// How long a client of the Postgres wire may be silent before its connection is closed. Default: 1h.
+    #[serde(with = "model::duration::serde")]
+    pub pg_idle_timeout: Duration,
+    /// A PEM file with the certificate of the Postgres wire, then those that lead to its authority. Needs `tls-key`.
+    /// Clients may then ask for TLS. Default: none, so that TLS is not offered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_cert: Option<PathBuf>,
+    /// A PEM file with the private key of `tls-cert`. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_key: Option<PathBuf>,
+    /// The password of the API, the metrics and the Postgres wire: HTTP Basic with the user `snowmelt`, a bearer token,
+    /// or SCRAM-SHA-256 with the user `snowmelt`. Better given in the environment or as `password-file`. Default: none,
+    /// which only a loopback `bind` allows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password: Option<Secret>,
     /// A file whose first line is the password. Default: none.
@@ -55,6 +68,10 @@ impl Default for Config {
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
             http_port: 8090,
             pg_port: 5439,
+            pg_connections: 100,
+            pg_idle_timeout: Duration::from_secs(3600),
+            tls_cert: None,
+            tls_key: None,
             password: None,
             password_file: None,
             hosts: Vec::new(),
@@ -71,7 +88,7 @@ impl Default for Config {
 impl Config {
     /// Everything that [`crate::server::start`] would refuse, without starting anything.
     pub fn problems(&self) -> Vec<Error> {
-        let mut problems = self.zero_limits();
+        let mut problems = self.wrong_values();
         match self.password() {
             Ok(None) if !self.bind.is_loopback() => {
                 problems.push(Error::OpenWithoutPassword(self.bind));
@@ -87,7 +104,7 @@ impl Config {
     /// # Errors
     /// For a `bind` beyond loopback without a password, a password that is empty or given twice, and limits of zero.
     pub(crate) fn check(&self) -> Result<Option<Secret>, Error> {
-        if let Some(problem) = self.zero_limits().into_iter().next() {
+        if let Some(problem) = self.wrong_values().into_iter().next() {
             return Err(problem);
         }
         let password = self.password()?;
@@ -97,8 +114,15 @@ impl Config {
         Ok(password)
     }
 
-    fn zero_limits(&self) -> Vec<Error> {
+    fn wrong_values(&self) -> Vec<Error> {
+        let (has_cert, has_key) = (self.tls_cert.is_some(), self.tls_key.is_some());
+        let is_same_port = self.http_port != 0 && self.http_port == self.pg_port;
         let limits = [
+            ("pg-connections", self.pg_connections == 0, "must be larger than 0"),
+            ("pg-idle-timeout", self.pg_idle_timeout.is_zero(), "must be larger than 0"),
+            ("pg-port", is_same_port, "is also `server.http-port`"),
+            ("tls-key", has_cert && !has_key, "is missing: `server.tls-cert` needs it"),
+            ("tls-cert", has_key && !has_cert, "is missing: `server.tls-key` needs it"),
             ("statement-timeout", self.statement_timeout.is_zero(), "must be larger than 0"),
             ("row-limit", self.row_limit == 0, "must be larger than 0"),
             ("statements", self.statements == 0, "must be larger than 0"),

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use arrow::error::ArrowError;
+use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
 use datafusion::parquet::errors::ParquetError;
 use datafusion::sql::sqlparser::parser::ParserError;
@@ -27,15 +28,28 @@ pub enum Error {
     PasswordFile { path: PathBuf, source: io::Error },
     #[error("`server.{key}`: {problem}")]
     Config { key: &'static str, problem: String },
-    #[error("{address} is taken by another process; choose another `server.http-port`")]
-    PortTaken { address: SocketAddr },
+    #[error("{address} is taken by another process; choose another `server.{key}`")]
+    PortTaken { address: SocketAddr, key: &'static str },
     #[error("listen on {address}: {source}")]
     Listen { address: SocketAddr, source: io::Error },
+    #[error("read `server.{key}` {path}: {problem}")]
+    Tls { key: &'static str, path: PathBuf, problem: String },
     #[error("start the query engine: {0}")]
     Engine(String),
 
     #[error("{0}")]
     Syntax(String),
+    #[error("{0}")]
+    NoTable(String),
+    #[error("{0}")]
+    NoColumn(String),
+    #[error("{0}")]
+    AmbiguousColumn(String),
+    #[error("{0}")]
+    NoFunction(String),
+    #[error("{0}")]
+    NotSupported(String),
+    /// Any other reason why a statement cannot be planned.
     #[error("{0}")]
     Plan(String),
     #[error("{0} is refused: this server only reads")]
@@ -65,6 +79,11 @@ pub enum Error {
     #[error("read the views: {0}")]
     Views(String),
     #[error("{0}")]
+    DivisionByZero(String),
+    #[error("{0}")]
+    Cast(String),
+    /// Any other reason why a statement fails while it runs.
+    #[error("{0}")]
     Execution(String),
     #[error("the server is stopping")]
     Stopping,
@@ -81,9 +100,15 @@ impl Error {
             | Error::Config { .. }
             | Error::PortTaken { .. }
             | Error::Listen { .. }
+            | Error::Tls { .. }
             | Error::Engine(_) => "start",
             Error::Syntax(_) => "syntax_error",
-            Error::Plan(_) => "invalid_statement",
+            Error::NoTable(_)
+            | Error::NoColumn(_)
+            | Error::AmbiguousColumn(_)
+            | Error::NoFunction(_)
+            | Error::NotSupported(_)
+            | Error::Plan(_) => "invalid_statement",
             Error::ReadOnly(_) => "read_only",
             Error::Timeout(_) => "statement_timeout",
             Error::RowLimit(_) => "row_limit",
@@ -95,7 +120,7 @@ impl Error {
             Error::Hole(_) => "hole",
             Error::CatchingUp(_) => "catching_up",
             Error::Views(_) => "views",
-            Error::Execution(_) => "execution_failed",
+            Error::DivisionByZero(_) | Error::Cast(_) | Error::Execution(_) => "execution_failed",
             Error::Stopping => "stopping",
         }
     }
@@ -106,7 +131,7 @@ impl Error {
             Error::OpenWithoutPassword(_) => {
                 "set `server.password-file`, or leave `server.bind` at 127.0.0.1"
             }
-            Error::PortTaken { .. } => "`server.http-port=0` takes any free port",
+            Error::PortTaken { .. } => "0 takes any free port",
             Error::ReadOnly(_) => "SELECT, WITH, VALUES, EXPLAIN, SHOW and DESCRIBE are answered",
             Error::Timeout(_) => {
                 "ask for less, for example a range of collector_tstamp, or raise `server.statement-timeout`"
@@ -131,16 +156,23 @@ impl Error {
             Error::Syntax(_) => {
                 "one statement in the SQL of PostgreSQL, for example SELECT … FROM atomic.events"
             }
-            Error::Plan(_) => "information_schema.columns lists every table and column",
+            Error::NoFunction(_) => "`SHOW FUNCTIONS` lists every function",
+            Error::AmbiguousColumn(_) => "write the table before the column: `e.app_id`",
+            Error::NoTable(_) | Error::NoColumn(_) | Error::NotSupported(_) | Error::Plan(_) => {
+                "information_schema.columns lists every table and column"
+            }
             Error::EmptyPassword
             | Error::TwoPasswords
             | Error::PasswordFile { .. }
             | Error::Config { .. }
             | Error::Listen { .. }
+            | Error::Tls { .. }
             | Error::Engine(_)
             | Error::StatementTooLong(_)
             | Error::StatementTooLarge { .. }
             | Error::Views(_)
+            | Error::DivisionByZero(_)
+            | Error::Cast(_)
             | Error::Execution(_)
             | Error::Stopping => "",
         }
@@ -149,14 +181,20 @@ impl Error {
     /// The HTTP status.
     pub fn status(&self) -> u16 {
         match self {
-            Error::Syntax(_) | Error::Plan(_) => 400,
+            Error::Syntax(_)
+            | Error::NoTable(_)
+            | Error::NoColumn(_)
+            | Error::AmbiguousColumn(_)
+            | Error::NoFunction(_)
+            | Error::NotSupported(_)
+            | Error::Plan(_) => 400,
             Error::NoGeneration { .. } => 404,
             Error::ReadOnly(_) => 403,
             Error::StatementTooLong(_) => 413,
             Error::StatementTooLarge { .. } => 422,
             Error::Timeout(_) | Error::RowLimit(_) | Error::FunctionBytes { .. } => 422,
             // What a statement computes wrongly (a division by zero, a cast) is the statement's fault.
-            Error::Execution(_) => 422,
+            Error::DivisionByZero(_) | Error::Cast(_) | Error::Execution(_) => 422,
             Error::Memory(_) | Error::Busy { .. } | Error::CatchingUp(_) | Error::Stopping => 503,
             Error::Hole(_)
             | Error::Views(_)
@@ -167,6 +205,7 @@ impl Error {
             | Error::Config { .. }
             | Error::PortTaken { .. }
             | Error::Listen { .. }
+            | Error::Tls { .. }
             | Error::Engine(_) => 500,
         }
     }
@@ -229,13 +268,34 @@ impl From<DataFusionError> for Error {
         let message = plain(&error);
         match error.find_root() {
             DataFusionError::SQL(..) => Error::Syntax(message),
-            DataFusionError::Plan(_)
-            | DataFusionError::SchemaError(..)
-            | DataFusionError::NotImplemented(_)
-            | DataFusionError::Configuration(_) => Error::Plan(message),
+            DataFusionError::SchemaError(schema, _) => match schema.as_ref() {
+                SchemaError::FieldNotFound { .. } => Error::NoColumn(message),
+                SchemaError::AmbiguousReference { .. } => Error::AmbiguousColumn(message),
+                _ => Error::Plan(message),
+            },
+            DataFusionError::NotImplemented(_) => Error::NotSupported(message),
+            DataFusionError::Plan(_) | DataFusionError::Configuration(_) => of_planning(message),
             DataFusionError::ResourcesExhausted(_) => Error::Memory(message),
+            DataFusionError::ArrowError(arrow, _) => match arrow.as_ref() {
+                ArrowError::DivideByZero => Error::DivisionByZero(message),
+                ArrowError::CastError(_) | ArrowError::ParseError(_) => Error::Cast(message),
+                _ => Error::Execution(message),
+            },
             _ => Error::Execution(message),
         }
+    }
+}
+
+/// The engine has no kinds for what is missing, only words.
+fn of_planning(message: String) -> Error {
+    let lower = message.to_lowercase();
+    let is_table = lower.starts_with("table ") || lower.starts_with("failed to resolve schema");
+    if is_table && (lower.contains("not found") || lower.contains("failed to resolve")) {
+        Error::NoTable(message)
+    } else if lower.starts_with("invalid function") || lower.starts_with("table function") {
+        Error::NoFunction(message)
+    } else {
+        Error::Plan(message)
     }
 }
 

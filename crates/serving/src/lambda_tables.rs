@@ -57,7 +57,7 @@ impl Kind {
         }
     }
 
-    fn schema(self) -> SchemaRef {
+    pub(crate) fn schema(self) -> SchemaRef {
         static CUT: LazyLock<SchemaRef> = LazyLock::new(|| {
             schema(&[
                 ("partition", TEXT, false),

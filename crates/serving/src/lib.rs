@@ -2,7 +2,8 @@
 //! there to the frontier, both pinned together, so that each raw record counts once.
 //!
 //! The binary starts it with [`server::start`]. It never writes: not the log, not the views, not the catalogue; what
-//! the API can start (an iteration) goes through [`control::Control`]. The Postgres wire is not here yet.
+//! the API can start (an iteration) goes through [`control::Control`]. It has two doors, HTTP and the Postgres wire, and
+//! one engine behind them.
 
 pub mod config;
 
@@ -12,7 +13,19 @@ mod error;
 
 pub mod sql;
 
+mod session;
+
 pub mod statement;
+
+mod names;
+
+mod adapt;
+
+mod catalogue;
+
+mod information_schema;
+
+mod session_functions;
 
 pub mod merge;
 
@@ -24,9 +37,13 @@ mod lambda_tables;
 
 mod answer;
 
+mod json;
+
 pub mod server;
 
 mod api;
+
+mod pg;
 
 mod guard;
 

@@ -57,7 +57,7 @@ pub(crate) struct Merged {
 
 impl Merged {
     pub(crate) fn new(table: Table, pin: Arc<Pin>, files: Arc<BatchFiles>) -> Merged {
-        let schema = with_layer(&rows_schema(table));
+        let schema = shown_schema(table);
         Merged { table, pin, files, schema }
     }
 
@@ -218,6 +218,11 @@ pub(crate) fn rows_schema(table: Table) -> SchemaRef {
         Table::Events => views::schema::events(),
         Table::BadRows => views::schema::bad_rows(),
     }
+}
+
+/// The columns of a table as clients see them.
+pub(crate) fn shown_schema(table: Table) -> SchemaRef {
+    with_layer(&rows_schema(table))
 }
 
 fn with_layer(rows: &SchemaRef) -> SchemaRef {

@@ -1,7 +1,8 @@
-//! Starts and stops the server: a thread for HTTP, and the engine's own threads for SQL.
+//! Starts and stops the server: a thread for HTTP, some for the Postgres wire, and the engine's own for SQL.
 //!
 //! The binary calls [`start`] once. Whoever starts it ends it with [`Running::shutdown`]; nothing is left behind then.
 
+use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use crate::control::Control;
 use crate::error::Error;
 use crate::guard::Guard;
 use crate::meter::Meter;
+use crate::pg::{self, Door};
 use crate::sql::{Engine, Limits, Sources};
 
 /// What the server works with.
@@ -41,23 +43,25 @@ pub struct Ports {
 pub struct Running {
     /// Where the API listens, with the port that was chosen.
     pub http: SocketAddr,
+    /// The same of the Postgres wire.
+    pub pg: SocketAddr,
     stop: watch::Sender<Option<Duration>>,
     ended: mpsc::Receiver<()>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
+
+/// Threads of the Postgres wire: they read messages and write rows, and run no statement.
+const PG_THREADS: usize = 2;
 
 /// Checks the configuration, listens, and answers from then on.
 ///
 /// # Errors
-/// An unsafe configuration; [`Error::PortTaken`] names address and key; [`Error::Listen`]; [`Error::Engine`].
+/// An unsafe configuration; [`Error::PortTaken`] names address and key; [`Error::Listen`]; [`Error::Tls`];
+/// [`Error::Engine`].
 pub fn start(config: &Config, ports: Ports) -> Result<Running, Error> {
     let password = config.check()?;
-    let listener = listen(SocketAddr::new(config.bind, config.http_port))?;
-    let http = listener.local_addr().map_err(|source| Error::Listen {
-        address: SocketAddr::new(config.bind, config.http_port),
-        source,
-    })?;
-    let failed = |source| Error::Listen { address: http, source };
+    let (listener, http) = listen(SocketAddr::new(config.bind, config.http_port), "http-port")?;
+    let (pg_listener, pg) = listen(SocketAddr::new(config.bind, config.pg_port), "pg-port")?;
     let sources = Sources {
         lambda: ports.lambda.clone(),
         files: ports.files,
@@ -65,31 +69,45 @@ pub fn start(config: &Config, ports: Ports) -> Result<Running, Error> {
         raw_ends: ports.raw_ends,
         generations_kept: ports.generations_kept,
     };
-    let engine = Engine::start(sources, limits(config))?;
+    let engine = Arc::new(Engine::start(sources, limits(config))?);
+    let meter = Arc::new(Meter::default());
+    let door = Door::new(config, password.as_ref(), Arc::clone(&engine), Arc::clone(&meter))?;
     let guard = Guard::new(password, config.hosts.clone());
-    let api = Arc::new(Api {
-        engine,
-        lambda: ports.lambda,
-        control: ports.control,
-        guard,
-        meter: Meter::default(),
-    });
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let api = Arc::new(Api { engine, lambda: ports.lambda, control: ports.control, guard, meter });
     let (stop, stopped) = watch::channel(None);
     let (end, ended) = mpsc::channel();
-    let thread = std::thread::Builder::new()
-        .name("server".to_owned())
-        .spawn(move || {
-            if let Err(error) = runtime.block_on(serve(listener, api, stopped)) {
-                tracing::error!(%error, "the API has stopped");
-            }
-            runtime.shutdown_background();
-            // Nobody may be waiting.
-            let _ = end.send(());
-        })
-        .map_err(failed)?;
-    Ok(Running { http, stop, ended, thread: Some(thread) })
+    let http_runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| Error::Listen { address: http, source })?;
+    let pg_runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(PG_THREADS)
+        .thread_name("pg")
+        .enable_all()
+        .build()
+        .map_err(|source| Error::Listen { address: pg, source })?;
+    let serving_http = run("server", http_runtime, serve(listener, api, stopped.clone()), &end)?;
+    let serving_pg = run("pg", pg_runtime, pg::serve(pg_listener, Arc::new(door), stopped), &end)?;
+    Ok(Running { http, pg, stop, ended, threads: vec![serving_http, serving_pg] })
+}
+
+/// A thread that serves until it is told to stop, and says when it has ended.
+fn run(
+    name: &'static str,
+    runtime: tokio::runtime::Runtime,
+    serving: impl Future<Output = io::Result<()>> + Send + 'static,
+    end: &mpsc::Sender<()>,
+) -> Result<JoinHandle<()>, Error> {
+    let end = end.clone();
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        if let Err(error) = runtime.block_on(serving) {
+            tracing::error!(%error, "the {name} has stopped");
+        }
+        runtime.shutdown_background();
+        // Nobody may be waiting.
+        let _ = end.send(());
+    });
+    thread.map_err(|error| Error::Engine(format!("start a thread: {error}")))
 }
 
 impl Running {
@@ -99,9 +117,15 @@ impl Running {
         let started = std::time::Instant::now();
         self.stop.send_replace(Some(deadline));
         // A handler that never yields must not keep the process.
-        let ended = self.ended.recv_timeout(deadline + Duration::from_secs(5)).is_ok();
-        if ended && let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        let patience = deadline + Duration::from_secs(5);
+        let ended = self
+            .threads
+            .iter()
+            .all(|_| self.ended.recv_timeout(patience.saturating_sub(started.elapsed())).is_ok());
+        if ended {
+            for thread in self.threads.drain(..) {
+                let _ = thread.join();
+            }
         }
         ended && started.elapsed() < deadline
     }
@@ -118,13 +142,16 @@ fn limits(config: &Config) -> Limits {
     }
 }
 
-fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
+/// A listener, and the address with the port that was chosen.
+fn listen(address: SocketAddr, key: &'static str) -> Result<(TcpListener, SocketAddr), Error> {
+    let failed = |source| Error::Listen { address, source };
     let listener = TcpListener::bind(address).map_err(|source| match source.kind() {
-        io::ErrorKind::AddrInUse => Error::PortTaken { address },
-        _ => Error::Listen { address, source },
+        io::ErrorKind::AddrInUse => Error::PortTaken { address, key },
+        _ => failed(source),
     })?;
-    listener.set_nonblocking(true).map_err(|source| Error::Listen { address, source })?;
-    Ok(listener)
+    listener.set_nonblocking(true).map_err(failed)?;
+    let chosen = listener.local_addr().map_err(failed)?;
+    Ok((listener, chosen))
 }
 
 async fn serve(

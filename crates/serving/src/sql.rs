@@ -1,51 +1,36 @@
-//! The query engine: one statement in, one JSON answer or one error out.
+//! The query engine: one statement in, its rows or one error out. Every door asks it: the API, and the Postgres wire.
 //!
-//! Called by the API. Each statement has one pin for all its scans, a session of its own, and shares memory, disk and
-//! time limits with the others; passing a limit is an error, never a shorter answer. Statements run on threads of their
-//! own, so that a heavy one does not delay `/health`. Dropping the future of [`Engine::run`] cancels the statement.
+//! Each statement has one pin for all its scans, a session of its own, and shares turns, memory, disk and time limits
+//! with the others; passing a limit is an error, never a shorter answer. Statements run on threads of their own, so that
+//! a heavy one does not delay `/health`. Dropping the future of a call, or the [`Rows`], cancels the statement.
 
-use std::path::{Path, PathBuf};
+use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use datafusion::catalog::{
-    CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList,
-    MemorySchemaProvider, SchemaProvider,
-};
-use datafusion::datasource::object_store::ObjectStoreUrl;
-use datafusion::execution::context::SessionContext;
-use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryConsumer, MemoryReservation};
-use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
-use datafusion::object_store::memory::InMemory;
-use datafusion::prelude::SessionConfig;
+use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::datatypes::{DataType, SchemaRef};
+use datafusion::common::ScalarValue;
 use futures::StreamExt;
 use model::cut::Cut;
 use model::files::Files;
 use tokio::runtime::Runtime;
-use tokio::sync::Semaphore;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
-use views::catalog::Table;
-use views::lambda::{Lambda, Pin};
+use views::lambda::Lambda;
 
-use crate::answer;
-use crate::batch_files::BatchFiles;
-use crate::bounded_functions;
 use crate::error::Error;
-use crate::lambda_tables::{Basis, Kind, LambdaTable};
-use crate::merge::{Merged, STORE};
-use crate::statement;
+pub use crate::json::Answer;
+use crate::json::AnswerWriter;
+pub use crate::session::Description;
+use crate::session::{Sessions, Started};
 
 /// The catalogue of all schemas, and the schema of a table that is named alone.
 pub const CATALOG: &str = "snowmelt";
 pub const DEFAULT_SCHEMA: &str = "atomic";
-
-/// Bytes after which a segment of the answer is closed.
-const SEGMENT_BYTES: usize = 64 << 10;
 
 /// The stack of a thread that plans: expressions of a long statement are walked by recursion.
 const STACK_BYTES: usize = 16 << 20;
@@ -77,9 +62,25 @@ pub struct Sources {
     pub generations_kept: u64,
 }
 
+/// One statement, and how it is to be answered.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    pub sql: String,
+    /// The values of `$1`, `$2`, …
+    pub parameters: Vec<ScalarValue>,
+    /// Their types, where the client says them.
+    pub declared: Vec<Option<DataType>>,
+    /// Without it, the generation that is served answers, with the real-time view.
+    pub generation: Option<u64>,
+    /// Shorter than the limit of all statements.
+    pub timeout: Option<Duration>,
+    /// The schemas of tables that are named alone; the first that exists is taken.
+    pub search_path: Vec<String>,
+}
+
 /// Answers statements. Safe to share; drop it outside of its own threads.
 pub struct Engine {
-    shared: Arc<Shared>,
+    sessions: Arc<Sessions>,
     limits: Limits,
     turns: Arc<Semaphore>,
     waiting: AtomicUsize,
@@ -87,33 +88,23 @@ pub struct Engine {
     threads: Option<Runtime>,
 }
 
-/// What a running statement needs.
-struct Shared {
-    sources: Sources,
-    tables: Arc<BatchFiles>,
-    session: SessionState,
-    rows_max: u64,
+/// The rows of a statement that runs. Whoever takes them slowly slows the statement down; the time limit holds all the
+/// same. Dropping them cancels it.
+#[derive(Debug)]
+pub struct Rows {
+    pub names: Vec<String>,
+    pub schema: SchemaRef,
+    parts: mpsc::Receiver<Result<Part, Error>>,
+    has_ended: bool,
+    _running: Running<()>,
 }
 
-/// The JSON of one answer in segments, and how much there is of it.
-pub struct Answer {
-    segments: Vec<Bytes>,
-    pub rows: u64,
-    /// Counts the segments against the memory limit until they are sent.
-    reservation: MemoryReservation,
-}
-
-impl Answer {
-    /// The segments in their order; their memory is given back when the iterator is dropped.
-    pub fn into_segments(self) -> impl Iterator<Item = Bytes> + Send {
-        let Answer { segments, reservation, rows: _ } = self;
-        segments.into_iter().inspect(move |segment| reservation.shrink(segment.len()))
-    }
-
-    /// The whole answer as one text.
-    pub fn to_json(&self) -> Vec<u8> {
-        self.segments.concat()
-    }
+/// What a running statement hands over.
+enum Part {
+    Columns(Vec<String>, SchemaRef),
+    Rows(RecordBatch),
+    /// Without it, an answer is not whole.
+    End,
 }
 
 impl Engine {
@@ -122,9 +113,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Engine`] when a limit or the spill folder cannot be set up.
     pub fn start(sources: Sources, limits: Limits) -> Result<Engine, Error> {
-        let failed = |error: &dyn std::fmt::Display| Error::Engine(error.to_string());
-        let environment =
-            environment(&sources.data_dir, &limits).map_err(|error| failed(&error))?;
+        let sessions = Arc::new(Sessions::new(sources, &limits)?);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = tokio::runtime::Builder::new_multi_thread()
             // Planning does not yield: it must not keep the other statements from their threads.
@@ -133,16 +122,9 @@ impl Engine {
             .thread_stack_size(STACK_BYTES)
             .enable_all()
             .build()
-            .map_err(|error| failed(&error))?;
-        let mut session = SessionStateBuilder::new()
-            .with_default_features()
-            .with_config(session_config(cores))
-            .with_runtime_env(environment)
-            .build();
-        bounded_functions::bound(&mut session).map_err(|error| failed(&error))?;
-        let tables = Arc::new(BatchFiles::new(sources.files.clone(), &sources.data_dir));
+            .map_err(|error| Error::Engine(error.to_string()))?;
         Ok(Engine {
-            shared: Arc::new(Shared { sources, tables, session, rows_max: limits.rows }),
+            sessions,
             turns: Arc::new(Semaphore::new(limits.running)),
             waiting: AtomicUsize::new(0),
             threads: Some(threads),
@@ -150,7 +132,7 @@ impl Engine {
         })
     }
 
-    /// Answers one statement.
+    /// Answers one statement in JSON.
     ///
     /// # Errors
     /// The statement's own faults, limits, and holes in the views; see [`Error::code`].
@@ -164,30 +146,96 @@ impl Engine {
     /// # Errors
     /// Also [`Error::NoGeneration`].
     pub async fn run_on(&self, sql: String, generation: Option<u64>) -> Result<Answer, Error> {
-        let deadline = Instant::now() + self.limits.timeout;
-        let timeout = |_| Error::Timeout(self.limits.timeout);
-        let turn = match Arc::clone(&self.turns).try_acquire_owned() {
-            Ok(turn) => turn,
-            Err(_) => {
-                let _waiting = self.wait()?;
-                let turn = timeout_at(deadline, Arc::clone(&self.turns).acquire_owned());
-                turn.await.map_err(timeout)?.map_err(|_| Error::Stopping)?
-            }
-        };
-        let shared = self.shared.clone();
-        let threads = self.threads.as_ref().ok_or(Error::Stopping)?;
-        let running = Running(threads.spawn(async move {
-            let answer = shared.answer(&sql, generation).await;
-            // Held to the real end: a cancelled statement may take a moment to notice.
+        let request = Request { sql, generation, ..Request::default() };
+        let (sessions, rows_max) = (self.sessions.clone(), self.limits.rows);
+        self.in_turn(None, async move { answer(&sessions, &request, rows_max).await }).await
+    }
+
+    /// Plans a statement without running it: its parameters and its columns.
+    ///
+    /// # Errors
+    /// As [`Engine::run`].
+    pub async fn describe(&self, request: Request) -> Result<Description, Error> {
+        let sessions = self.sessions.clone();
+        self.in_turn(request.timeout, async move { sessions.describe(&request).await }).await
+    }
+
+    /// Runs a statement and hands over its rows as they come.
+    ///
+    /// # Errors
+    /// As [`Engine::run`]; later ones come from [`Rows::next`].
+    pub async fn open(&self, request: Request) -> Result<Rows, Error> {
+        let (deadline, timeout) = self.deadline(request.timeout);
+        let turn = self.turn(deadline, timeout).await?;
+        let (sender, mut parts) = mpsc::channel(1);
+        let (sessions, rows_max) = (self.sessions.clone(), self.limits.rows);
+        let running = self.spawn(async move {
+            let streamed = stream(&sessions, &request, rows_max, &sender);
+            let streamed = timeout_at(deadline, streamed).await;
+            // Given back before a slow client takes the error.
             drop(turn);
-            answer
-        }));
-        timeout_at(deadline, running.end()).await.map_err(timeout)?
+            let end = streamed.unwrap_or(Err(Error::Timeout(timeout))).map(|()| Part::End);
+            // Nobody may be listening any more.
+            let _ = sender.send(end).await;
+        })?;
+        match parts.recv().await {
+            Some(Ok(Part::Columns(names, schema))) => {
+                Ok(Rows { names, schema, parts, has_ended: false, _running: running })
+            }
+            Some(Err(error)) => Err(error),
+            Some(Ok(_)) | None => match running.end().await {
+                Ok(()) => Err(Error::Stopping),
+                Err(error) => Err(error),
+            },
+        }
     }
 
     /// Statements that are running now.
     pub fn running(&self) -> usize {
         self.limits.running - self.turns.available_permits().min(self.limits.running)
+    }
+
+    /// Runs `work` when it is its turn, within the time limit.
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        shorter: Option<Duration>,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (deadline, timeout) = self.deadline(shorter);
+        let turn = self.turn(deadline, timeout).await?;
+        let running = self.spawn(async move {
+            let done = work.await;
+            // Held to the real end: a cancelled statement may take a moment to notice.
+            drop(turn);
+            done
+        })?;
+        timeout_at(deadline, running.end()).await.map_err(|_| Error::Timeout(timeout))??
+    }
+
+    fn deadline(&self, shorter: Option<Duration>) -> (Instant, Duration) {
+        let timeout = shorter.map_or(self.limits.timeout, |it| it.min(self.limits.timeout));
+        (Instant::now() + timeout, timeout)
+    }
+
+    async fn turn(
+        &self,
+        deadline: Instant,
+        timeout: Duration,
+    ) -> Result<OwnedSemaphorePermit, Error> {
+        if let Ok(turn) = Arc::clone(&self.turns).try_acquire_owned() {
+            return Ok(turn);
+        }
+        let _waiting = self.wait()?;
+        let turn = timeout_at(deadline, Arc::clone(&self.turns).acquire_owned()).await;
+        turn.map_err(|_| Error::Timeout(timeout))?.map_err(|_| Error::Stopping)
+    }
+
+    fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<Running<T>, Error> {
+        let threads = self.threads.as_ref().ok_or(Error::Stopping)?;
+        Ok(Running(threads.spawn(work)))
     }
 
     fn wait(&self) -> Result<Waiting<'_>, Error> {
@@ -208,6 +256,28 @@ impl Drop for Engine {
     }
 }
 
+impl Rows {
+    /// The next rows, at most [`ROWS_PER_SLICE`]; `None` when the answer is whole.
+    ///
+    /// # Errors
+    /// What ends the statement before that.
+    pub async fn next(&mut self) -> Result<Option<RecordBatch>, Error> {
+        if self.has_ended {
+            return Ok(None);
+        }
+        match self.parts.recv().await {
+            Some(Ok(Part::Rows(rows))) => Ok(Some(rows)),
+            Some(Ok(Part::End)) => {
+                self.has_ended = true;
+                Ok(None)
+            }
+            Some(Ok(Part::Columns(..))) => Err(Error::Execution("columns came twice".to_owned())),
+            Some(Err(error)) => Err(error),
+            None => Err(Error::Execution("the query engine ended before its answer".to_owned())),
+        }
+    }
+}
+
 /// A place in the queue.
 struct Waiting<'a>(&'a AtomicUsize);
 
@@ -217,212 +287,89 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// A statement that is cancelled when nobody waits for it any more.
-struct Running(JoinHandle<Result<Answer, Error>>);
+/// Work that is cancelled when nobody waits for it any more.
+#[derive(Debug)]
+struct Running<T>(JoinHandle<T>);
 
-impl Running {
-    async fn end(mut self) -> Result<Answer, Error> {
+impl<T> Running<T> {
+    async fn end(mut self) -> Result<T, Error> {
         match (&mut self.0).await {
-            Ok(answer) => answer,
+            Ok(done) => Ok(done),
             Err(error) if error.is_cancelled() => Err(Error::Stopping),
             Err(error) => Err(Error::Execution(format!("the query engine panicked: {error}"))),
         }
     }
 }
 
-impl Drop for Running {
+impl<T> Drop for Running<T> {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
-impl Shared {
-    async fn answer(&self, sql: &str, generation: Option<u64>) -> Result<Answer, Error> {
-        let statement = statement::parse(sql)?;
-        let (pin, raw_ends) = self.pin(generation).await?;
-        let mut session = self.session.clone();
-        session.register_catalog_list(self.catalogs(&pin, raw_ends)?);
-        session.mark_start_execution();
-        let plan = session.statement_to_plan(statement).await?;
-        statement::check_plan(&plan)?;
-        let context = SessionContext::new_with_state(session);
-        let frame = context.execute_logical_plan(plan).await?;
-        let mut batches = frame.execute_stream().await?;
-        let mut writer = AnswerWriter::new(
-            MemoryConsumer::new("answer").register(&context.runtime_env().memory_pool),
-        );
-        writer.push(&answer::opening(&batches.schema()))?;
-        while let Some(batch) = batches.next().await {
-            let batch = batch?;
-            writer.rows += batch.num_rows() as u64;
-            if writer.rows > self.rows_max {
-                return Err(Error::RowLimit(self.rows_max));
-            }
-            // In slices: memory is asked for as the text grows.
-            for from in (0..batch.num_rows()).step_by(ROWS_PER_SLICE) {
-                let slice = batch.slice(from, ROWS_PER_SLICE.min(batch.num_rows() - from));
-                writer.rows(&slice)?;
-            }
-        }
-        let served = generation.map(|_| self.sources.lambda.served().generation);
-        writer.push(&closing(&pin, served))?;
-        writer.finish()
-    }
+/// Rows that are handed over at once: memory is asked for as an answer grows.
+pub const ROWS_PER_SLICE: usize = 256;
 
-    async fn pin(&self, generation: Option<u64>) -> Result<(Arc<Pin>, Cut), Error> {
-        let sources = self.sources.clone();
-        let pinned = spawn_blocking(move || {
-            let pin = match generation {
-                None => sources.lambda.pin()?,
-                Some(generation) => pin_generation(&sources, generation)?,
-            };
-            // After the pin, so that an end is not below the frontier.
-            Ok::<_, Error>((Arc::new(pin), (sources.raw_ends)()))
-        });
-        pinned.await.map_err(|error| Error::Execution(format!("pin the views: {error}")))?
-    }
-
-    fn catalogs(
-        &self,
-        pin: &Arc<Pin>,
-        raw_ends: Cut,
-    ) -> Result<Arc<dyn CatalogProviderList>, Error> {
-        let atomic = MemorySchemaProvider::new();
-        for table in [Table::Events, Table::BadRows] {
-            let merged = Merged::new(table, pin.clone(), self.tables.clone());
-            atomic.register_table(table.name().to_owned(), Arc::new(merged))?;
-        }
-        let catalog = self.sources.lambda.catalog().clone();
-        let basis = Arc::new(Basis { pin: pin.clone(), catalog, raw_ends });
-        let lambda = MemorySchemaProvider::new();
-        for kind in Kind::ALL {
-            let table = LambdaTable { kind, basis: basis.clone() };
-            lambda.register_table(kind.name().to_owned(), Arc::new(table))?;
-        }
-        let catalog = MemoryCatalogProvider::new();
-        catalog.register_schema(DEFAULT_SCHEMA, Arc::new(atomic))?;
-        catalog.register_schema("lambda", Arc::new(lambda))?;
-        let list = MemoryCatalogProviderList::new();
-        list.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
-        Ok(Arc::new(list))
-    }
+fn slices(batch: &RecordBatch) -> impl Iterator<Item = RecordBatch> + '_ {
+    let from = (0..batch.num_rows()).step_by(ROWS_PER_SLICE);
+    from.map(|from| batch.slice(from, ROWS_PER_SLICE.min(batch.num_rows() - from)))
 }
 
-const ROWS_PER_SLICE: usize = 256;
-
-/// Collects the answer within the memory limit.
-struct AnswerWriter {
-    segments: Vec<Bytes>,
-    open: String,
-    rows: u64,
-    rows_written: bool,
-    reservation: MemoryReservation,
-}
-
-impl AnswerWriter {
-    fn new(reservation: MemoryReservation) -> AnswerWriter {
-        AnswerWriter {
-            segments: Vec::new(),
-            open: String::new(),
-            rows: 0,
-            rows_written: false,
-            reservation,
-        }
-    }
-
-    fn push(&mut self, text: &str) -> Result<(), Error> {
-        self.open.push_str(text);
-        self.count(text.len())
-    }
-
-    fn rows(&mut self, rows: &arrow::array::RecordBatch) -> Result<(), Error> {
-        let before = self.open.len();
-        answer::write_rows(&mut self.open, rows, !self.rows_written)
-            .map_err(|error| Error::Execution(error.to_string()))?;
-        self.rows_written |= rows.num_rows() > 0;
-        self.count(self.open.len() - before)
-    }
-
-    fn count(&mut self, bytes: usize) -> Result<(), Error> {
-        self.reservation.try_grow(bytes)?;
-        if self.open.len() >= SEGMENT_BYTES {
-            let mut segment = std::mem::take(&mut self.open);
-            segment.shrink_to_fit();
-            self.segments.push(segment.into());
-        }
-        Ok(())
-    }
-
-    fn finish(mut self) -> Result<Answer, Error> {
-        self.segments.push(self.open.into());
-        Ok(Answer { segments: self.segments, rows: self.rows, reservation: self.reservation })
-    }
-}
-
-/// The files of generations before the oldest one that is kept may be gone.
-fn pin_generation(sources: &Sources, generation: u64) -> Result<Pin, Error> {
-    let newest = sources.lambda.catalog().newest().generation;
-    let oldest = newest.saturating_sub(sources.generations_kept);
-    let none = Error::NoGeneration { generation, oldest, newest };
-    if !(oldest..=newest).contains(&generation) {
-        return Err(none);
-    }
-    sources.lambda.pin_generation(generation)?.ok_or(none)
-}
-
-/// What follows the rows. `served` is the generation that answers when none is named, told when one was named.
-fn closing(pin: &Pin, served: Option<u64>) -> String {
-    let vector =
-        |vector: &Cut| serde_json::to_string(vector).expect("a vector of positions is JSON");
-    let mut text = format!(
-        "\n],\"cut\":{},\"frontier\":{},\"iteration\":{}",
-        vector(&pin.manifest.cut),
-        vector(&pin.frontier),
-        pin.manifest.iteration
-    );
-    let generation = pin.manifest.generation;
-    match served {
-        None => {}
-        Some(served) if served == generation => {
-            text.push_str(&format!(",\"generation\":{generation}"));
-        }
-        Some(served) => text.push_str(&format!(
-            ",\"generation\":{generation},\"note\":\"generation {generation} answers for the positions below its cut, \
-             without the real-time view; generation {served} is served\""
-        )),
-    }
-    text.push_str("}\n");
-    text
-}
-
-fn session_config(cores: usize) -> SessionConfig {
-    let mut config = SessionConfig::new()
-        .with_information_schema(true)
-        .with_create_default_catalog_and_schema(false)
-        .with_default_catalog_and_schema(CATALOG, DEFAULT_SCHEMA)
-        .with_target_partitions(cores);
-    let options = config.options_mut();
-    // One Arrow type for texts everywhere: sketches hash a view and a text differently.
-    options.execution.parquet.schema_force_view_types = false;
-    options.sql_parser.map_string_types_to_utf8view = false;
-    options.execution.time_zone = Some("+00:00".to_owned());
-    config
-}
-
-fn environment(data_dir: &Path, limits: &Limits) -> datafusion::error::Result<Arc<RuntimeEnv>> {
-    let disk = match limits.spill_bytes {
-        0 => DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled),
-        bytes => DiskManagerBuilder::default()
-            .with_mode(DiskManagerMode::Directories(vec![data_dir.join("spill").join("sql")]))
-            .with_max_temp_directory_size(bytes),
+/// Bytes of a batch itself: it may be a slice of a larger one.
+fn bytes_of(batch: &RecordBatch) -> usize {
+    let bytes = |column: &ArrayRef| {
+        column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size())
     };
-    let environment = RuntimeEnvBuilder::new()
-        .with_memory_pool(Arc::new(GreedyMemoryPool::new(limits.memory_bytes)))
-        .with_disk_manager_builder(disk)
-        .build()?;
-    // The engine itself can reach no file: ours are opened by us, and the local file system is taken away.
-    environment.deregister_object_store(ObjectStoreUrl::local_filesystem().as_ref())?;
-    environment
-        .register_object_store(ObjectStoreUrl::parse(STORE)?.as_ref(), Arc::new(InMemory::new()));
-    Ok(Arc::new(environment))
+    batch.columns().iter().map(bytes).sum()
+}
+
+/// Counts rows, and stops where there are too many.
+struct RowCount {
+    rows: u64,
+    max: u64,
+}
+
+impl RowCount {
+    fn add(&mut self, batch: &RecordBatch) -> Result<(), Error> {
+        self.rows += batch.num_rows() as u64;
+        if self.rows > self.max { Err(Error::RowLimit(self.max)) } else { Ok(()) }
+    }
+}
+
+async fn answer(sessions: &Sessions, request: &Request, max: u64) -> Result<Answer, Error> {
+    let Started { schema, names, mut batches, pin, reservation } = sessions.start(request).await?;
+    let mut writer = AnswerWriter::new(&schema, &names, reservation)?;
+    let mut count = RowCount { rows: 0, max };
+    while let Some(batch) = batches.next().await {
+        let batch = batch?;
+        count.add(&batch)?;
+        for slice in slices(&batch) {
+            writer.rows(&slice)?;
+        }
+    }
+    let served = request.generation.map(|_| sessions.sources.lambda.served().generation);
+    writer.finish(&pin, served)
+}
+
+async fn stream(
+    sessions: &Sessions,
+    request: &Request,
+    max: u64,
+    to: &mpsc::Sender<Result<Part, Error>>,
+) -> Result<(), Error> {
+    let started = sessions.start(request).await?;
+    let Started { schema, names, mut batches, pin: _pin, reservation } = started;
+    let hand_over = async |part| to.send(Ok(part)).await.map_err(|_| Error::Stopping);
+    hand_over(Part::Columns(names, schema)).await?;
+    let mut count = RowCount { rows: 0, max };
+    while let Some(batch) = batches.next().await {
+        let batch = batch?;
+        count.add(&batch)?;
+        // What waits for the client counts, too.
+        reservation.try_resize(bytes_of(&batch))?;
+        for slice in slices(&batch) {
+            hand_over(Part::Rows(slice)).await?;
+        }
+    }
+    Ok(())
 }

@@ -34,8 +34,28 @@ const LEVELS_MAX: usize = 16;
 /// Parses the text and lets one reading statement through.
 ///
 /// # Errors
-/// [`Error::StatementTooLong`], [`Error::Syntax`] also for no statement or several, [`Error::ReadOnly`].
+/// Those of [`parse_all`] and [`check`]; [`Error::Syntax`] also for no statement or several.
 pub fn parse(sql: &str) -> Result<Statement, Error> {
+    let mut statements = parse_all(sql)?;
+    let Some(statement) = statements.pop() else {
+        return Err(Error::Syntax("there is no statement".to_owned()));
+    };
+    if !statements.is_empty() {
+        let count = statements.len() + 1;
+        return Err(Error::Syntax(format!(
+            "there are {count} statements; one at a time is answered"
+        )));
+    }
+    check(&statement)?;
+    Ok(statement)
+}
+
+/// Parses the text into its statements, none of which is let through yet: each goes through [`check`] before it is
+/// planned.
+///
+/// # Errors
+/// [`Error::StatementTooLong`], [`Error::StatementTooLarge`], [`Error::Syntax`].
+pub fn parse_all(sql: &str) -> Result<Vec<Statement>, Error> {
     if sql.len() > BYTES_MAX {
         return Err(Error::StatementTooLong(BYTES_MAX));
     }
@@ -46,19 +66,16 @@ pub fn parse(sql: &str) -> Result<Statement, Error> {
         .with_dialect(&PostgreSqlDialect {})
         .with_recursion_limit(DEPTH_MAX)
         .build()?;
-    let mut statements = parser.parse_statements()?;
-    let Some(statement) = statements.pop_front() else {
-        return Err(Error::Syntax("there is no statement".to_owned()));
-    };
-    if !statements.is_empty() {
-        let count = statements.len() + 1;
-        return Err(Error::Syntax(format!(
-            "there are {count} statements; one at a time is answered"
-        )));
-    }
-    check(&statement)?;
-    check_size("tables", tables(&statement), TABLES_MAX)?;
-    Ok(statement)
+    Ok(parser.parse_statements()?.into())
+}
+
+/// Lets a statement through that only reads.
+///
+/// # Errors
+/// [`Error::ReadOnly`], [`Error::StatementTooLarge`].
+pub fn check(statement: &Statement) -> Result<(), Error> {
+    check_reading(statement)?;
+    check_size("tables", tables(statement), TABLES_MAX)
 }
 
 fn check_size(what: &'static str, count: usize, max: usize) -> Result<(), Error> {
@@ -177,10 +194,10 @@ pub fn check_plan(plan: &LogicalPlan) -> Result<(), Error> {
     })
 }
 
-fn check(statement: &Statement) -> Result<(), Error> {
+fn check_reading(statement: &Statement) -> Result<(), Error> {
     match statement {
         Statement::Statement(statement) => check_sql(statement),
-        Statement::Explain(explain) => check(&explain.statement),
+        Statement::Explain(explain) => check_reading(&explain.statement),
         Statement::CreateExternalTable(_) => refuse("CREATE EXTERNAL TABLE"),
         Statement::CopyTo(_) => refuse("COPY"),
         Statement::Reset(_) => refuse("RESET"),

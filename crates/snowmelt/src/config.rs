@@ -189,12 +189,14 @@ pub(crate) fn dump(config: &Config) -> Result<String> {
 }
 
 /// Keys that have no value unless they are given one, and what that means.
-const UNSET: [(&str, &str); 6] = [
+const UNSET: [(&str, &str); 8] = [
     ("stream.disk-reserve", "the larger of 1 GiB and 5 % of the disk; 0 switches it off"),
     ("collector.cookie.fallback-domain", "no Domain attribute when no domain matches"),
     ("collector.cookie.client-cookie-name", "no second cookie"),
     ("server.password", "none, which only a loopback `server.bind` allows"),
     ("server.password-file", "none; better than `server.password`"),
+    ("server.tls-cert", "the Postgres wire offers no TLS"),
+    ("server.tls-key", "none"),
     ("admin.port", "off"),
 ];
 
@@ -236,11 +238,12 @@ fn check(config: &Config) -> Result<()> {
         problems.push(error.to_string());
     }
     problems.extend(config.server.problems().iter().map(ToString::to_string));
-    if config.collector.port != 0 && config.collector.port == config.server.http_port {
-        problems.push(format!(
-            "`collector.port` and `server.http-port` are both {}",
-            config.collector.port
-        ));
+    for (key, port) in
+        [("server.http-port", config.server.http_port), ("server.pg-port", config.server.pg_port)]
+    {
+        if config.collector.port != 0 && config.collector.port == port {
+            problems.push(format!("`collector.port` and `{key}` are both {port}"));
+        }
     }
     for folder in &config.enrich.schemas {
         if !folder.is_dir() {

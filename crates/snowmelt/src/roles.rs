@@ -126,7 +126,7 @@ impl Roles {
             pid: std::process::id(),
             collector: reachable(collector.address).to_string(),
             http: reachable(server.http).to_string(),
-            pg: "off".to_owned(),
+            pg: reachable(server.pg).to_string(),
         };
         folder.write_run(&addresses)?;
         Ok(Some(Roles {
@@ -490,11 +490,16 @@ fn wait_until_ready(speed: &speed::Running, endings: &Endings) -> Result<bool> {
 
 /// The server starts last, but a port that is taken is better known first.
 fn expect_free_port(config: &Config) -> Result<()> {
-    let address = SocketAddr::new(config.server.bind, config.server.http_port);
-    if address.port() != 0 {
-        TcpListener::bind(address).with_context(|| {
-            format!("listen on {address} for the server: set another port with `--set server.http-port=…`")
-        })?;
+    for (port, key, door) in [
+        (config.server.http_port, "server.http-port", "the server"),
+        (config.server.pg_port, "server.pg-port", "the Postgres wire"),
+    ] {
+        let address = SocketAddr::new(config.server.bind, port);
+        if port != 0 {
+            TcpListener::bind(address).with_context(|| {
+                format!("listen on {address} for {door}: set another port with `--set {key}=…`")
+            })?;
+        }
     }
     Ok(())
 }

@@ -42,11 +42,11 @@ impl Control for Roles {
     }
 }
 
-fn config() -> Config {
-    Config { http_port: 0, ..Config::default() }
+pub(crate) fn config() -> Config {
+    Config { http_port: 0, pg_port: 0, ..Config::default() }
 }
 
-fn serve(world: &World, config: &Config) -> Result<Running, Error> {
+pub(crate) fn serve(world: &World, config: &Config) -> Result<Running, Error> {
     serve_with(world, config, Health::Ok)
 }
 
@@ -87,6 +87,16 @@ fn post(to: SocketAddr, path: &str, body: &str) -> (u16, Value) {
     let (status, head, body) = send(to, &(head + body));
     assert!(head.contains("content-type: application/json"), "{head}");
     (status, serde_json::from_str(&body).unwrap())
+}
+
+/// The text of `GET /metrics`.
+pub(crate) fn metrics(to: SocketAddr) -> String {
+    get(to, "/metrics").2
+}
+
+/// The HTTP status of a statement.
+pub(crate) fn sql_status(to: SocketAddr, sql: &str) -> u16 {
+    post(to, "/api/v1/sql", &json!({"sql": sql}).to_string()).0
 }
 
 fn code(body: &str) -> String {

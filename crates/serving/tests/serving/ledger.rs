@@ -158,7 +158,7 @@ fn the_columns_are_the_documented_ones() {
             "select collector_tstamp, tr_total, br_cookies, se_value, domain_sessionidx, count(*) from atomic.events group by 1,2,3,4,5"
         ),
         "collector_tstamp timestamp, tr_total decimal(18,2), br_cookies boolean, se_value double precision, \
-         domain_sessionidx integer, count(*) bigint"
+         domain_sessionidx integer, count bigint"
     );
 }
 

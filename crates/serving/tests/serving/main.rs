@@ -7,5 +7,6 @@ mod holes;
 mod ledger;
 mod limits;
 mod merge;
+mod pg;
 mod slt;
 mod world;

@@ -45,6 +45,7 @@ impl Demo {
             "collector.port=0",
             "collector.bind=127.0.0.1",
             "server.http-port=0",
+            "server.pg-port=0",
             "stream.disk-reserve=0",
         ];
         let set = free.iter().map(|text| (*text).to_owned()).chain(self.set.clone()).collect();

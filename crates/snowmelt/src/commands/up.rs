@@ -12,7 +12,7 @@ use crate::roles::Roles;
 
 /// Run every role in one process, with embedded defaults
 ///
-/// Prints one line when all of it answers: ready collector=HOST:PORT http=HOST:PORT pg=off
+/// Prints one line when all of it answers: ready collector=HOST:PORT http=HOST:PORT pg=HOST:PORT
 /// SIGTERM or Ctrl-C ends it in order: requests in flight are answered, then every role ends; exit code 0. Killing it
 /// loses nothing that was answered 200.
 ///
@@ -68,8 +68,9 @@ impl Endings {
         let print = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             print(panic);
-            // A panic while a statement is planned or run is contained: the statement fails, and nothing else.
-            if std::thread::current().name() == Some("sql") {
+            // A panic while a statement is planned or run, or while a client of the Postgres wire is served, is contained:
+            // the statement or the connection fails, and nothing else.
+            if std::thread::current().name().is_some_and(|name| ["sql", "pg"].contains(&name)) {
                 return;
             }
             // Nobody waits any more: the process is ending already.

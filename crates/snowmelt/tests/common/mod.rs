@@ -26,6 +26,8 @@ pub struct Up {
     pub collector: String,
     /// `host:port` of the API.
     pub http: String,
+    /// `host:port` of the Postgres wire.
+    pub pg: String,
     pub data_dir: PathBuf,
     stderr: Arc<Mutex<String>>,
 }
@@ -50,6 +52,7 @@ impl Up {
             "collector.bind=127.0.0.1",
             "collector.port=0",
             "server.http-port=0",
+            "server.pg-port=0",
             // Other programs fill the disk of a test machine; what is tested is not that.
             "stream.disk-reserve=0",
         ];
@@ -90,8 +93,8 @@ impl Up {
             value.unwrap_or_else(|| panic!("no `{name}` in `{line}`")).to_owned()
         };
         assert!(line.starts_with("ready "), "{line}");
-        let (collector, http) = (part("collector"), part("http"));
-        Ok(Up { child, collector, http, data_dir: data_dir.to_owned(), stderr })
+        let (collector, http, pg) = (part("collector"), part("http"), part("pg"));
+        Ok(Up { child, collector, http, pg, data_dir: data_dir.to_owned(), stderr })
     }
 
     /// The rows of one statement.

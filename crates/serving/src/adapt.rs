@@ -1,0 +1,280 @@
+//! Statements of PostgreSQL's clients in the form that the query engine plans.
+//!
+//! Called by the engine before it plans. Drivers and tools ask the system catalogues in ways that DataFusion does not
+//! plan (`OPERATOR(pg_catalog.~)`, `'x'::regclass`, correlated subqueries in a list); rules of `datafusion-pg-catalog`
+//! turn them into others. Some of those rules give up a part of the answer, a default of a column for example, so that
+//! they are used for statements over the catalogues alone: a statement over events is never changed in what it means.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, TimeUnit};
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast::{
+    self, ArrayElemTypeDef, CastKind, Expr, LimitClause, ObjectName, TimezoneInfo, Value, Visit,
+    Visitor, visit_expressions_mut, visit_relations,
+};
+use datafusion_pg_catalog::pg_catalog::PG_CATALOG_TABLES;
+use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
+use datafusion_pg_catalog::sql::rules::{
+    CurrentUserVariableToSessionUserFunctionCall, RewriteArrayAnyAllOperation,
+    RewritePgCatalogOperator, RewriteRegCastToSubquery, SqlStatementRewriteRule,
+    StripCallableQualifier,
+};
+
+/// The rules.
+#[derive(Debug)]
+pub(crate) struct Adapter {
+    /// For statements over the system catalogues.
+    catalogues: PostgresCompatibilityParser,
+    /// For all statements: these change the form only.
+    all: Vec<Box<dyn SqlStatementRewriteRule>>,
+    /// The names of our own tables.
+    ours: BTreeSet<String>,
+}
+
+impl Adapter {
+    pub(crate) fn new(ours: BTreeSet<String>) -> Adapter {
+        Adapter {
+            catalogues: PostgresCompatibilityParser::new(),
+            all: vec![
+                Box::new(StripCallableQualifier),
+                Box::new(CurrentUserVariableToSessionUserFunctionCall),
+                Box::new(RewritePgCatalogOperator),
+                Box::new(RewriteArrayAnyAllOperation),
+                Box::new(RewriteRegCastToSubquery::new()),
+            ],
+            ours,
+        }
+    }
+
+    /// Changes a statement that was let through; `text` is what it was parsed from, `declared` are the types that the
+    /// client gives its parameters.
+    pub(crate) fn adapt(
+        &self,
+        statement: &mut Statement,
+        text: &str,
+        declared: &[Option<DataType>],
+    ) {
+        let Statement::Statement(inner) = statement else { return };
+        if self.is_about_catalogues(inner)
+            && let Ok(mut adapted) = self.catalogues.parse(text)
+            && adapted.len() == 1
+            && let Some(mut adapted) = adapted.pop()
+        {
+            leave_out_comments(&mut adapted);
+            **inner = adapted;
+        } else {
+            for rule in &self.all {
+                **inner = rule.rewrite(inner.as_ref().clone());
+            }
+        }
+        declare(inner, declared);
+    }
+
+    /// True when a statement reads a system catalogue and no table of ours.
+    fn is_about_catalogues(&self, statement: &ast::Statement) -> bool {
+        let (mut catalogues, mut ours) = (false, false);
+        let _: ControlFlow<()> = visit_relations(statement, |relation| {
+            match parts(relation) {
+                (Some(schema), _) if ["pg_catalog", "information_schema"].contains(&&*schema) => {
+                    catalogues = true;
+                }
+                (Some(_), _) => ours = true,
+                (None, name) if self.ours.contains(&name) => ours = true,
+                (None, name) => catalogues |= PG_CATALOG_TABLES.contains(&name.as_str()),
+            }
+            ControlFlow::Continue(())
+        });
+        catalogues && !ours
+    }
+}
+
+/// Schema and name of a relation in lower case.
+fn parts(relation: &ObjectName) -> (Option<String>, String) {
+    let part = |part: &ast::ObjectNamePart| {
+        part.as_ident().map(|name| name.value.to_lowercase()).unwrap_or_default()
+    };
+    let mut parts = relation.0.iter().rev().map(part);
+    let name = parts.next().unwrap_or_default();
+    (parts.next(), name)
+}
+
+/// There are no comments on tables and columns; what a client writes to name their objects is not always planned.
+fn leave_out_comments(statement: &mut ast::Statement) {
+    let _: ControlFlow<()> = visit_expressions_mut(statement, |expr| {
+        if let Expr::Function(function) = expr
+            && ["col_description", "obj_description", "shobj_description"]
+                .contains(&parts(&function.name).1.as_str())
+        {
+            *expr = Expr::Cast {
+                kind: CastKind::Cast,
+                expr: Box::new(Expr::Value(Value::Null.into())),
+                data_type: ast::DataType::Text,
+                array: false,
+                format: None,
+            };
+        }
+        ControlFlow::Continue(())
+    });
+}
+
+/// The types of parameters that the text of a statement says, by their places: `$1::bigint`, `LIMIT $2`.
+pub(crate) fn told_types(statement: &Statement) -> BTreeMap<usize, DataType> {
+    let mut told = Told(BTreeMap::new());
+    if let Statement::Statement(statement) = statement {
+        let _: ControlFlow<()> = statement.visit(&mut told);
+    }
+    told.0
+}
+
+struct Told(BTreeMap<usize, DataType>);
+
+impl Told {
+    fn tell(&mut self, parameter: &Expr, of: Option<DataType>) {
+        if let (Some(at), Some(of)) = (place_of(parameter), of) {
+            self.0.entry(at).or_insert(of);
+        }
+    }
+}
+
+impl Visitor for Told {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &ast::Query) -> ControlFlow<()> {
+        if let Some(LimitClause::LimitOffset { limit, offset, .. }) = &query.limit_clause {
+            limit.iter().for_each(|limit| self.tell(limit, Some(DataType::Int64)));
+            offset.iter().for_each(|offset| self.tell(&offset.value, Some(DataType::Int64)));
+        }
+        let fetched = query.fetch.as_ref().and_then(|fetch| fetch.quantity.as_ref());
+        fetched.into_iter().for_each(|quantity| self.tell(quantity, Some(DataType::Int64)));
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        if let Expr::Cast { expr, data_type, .. } = expr {
+            self.tell(expr, arrow_type(data_type));
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// The place of a parameter, from 0.
+fn place_of(expr: &Expr) -> Option<usize> {
+    let Expr::Value(value) = expr else { return None };
+    let Value::Placeholder(name) = &value.value else { return None };
+    name.strip_prefix('$')?.parse::<usize>().ok()?.checked_sub(1)
+}
+
+fn arrow_type(of: &ast::DataType) -> Option<DataType> {
+    let timestamp = |zone: Option<Arc<str>>| DataType::Timestamp(TimeUnit::Microsecond, zone);
+    Some(match of {
+        ast::DataType::Boolean | ast::DataType::Bool => DataType::Boolean,
+        ast::DataType::SmallInt(_) | ast::DataType::Int2(_) => DataType::Int16,
+        ast::DataType::Int(_) | ast::DataType::Integer(_) | ast::DataType::Int4(_) => {
+            DataType::Int32
+        }
+        ast::DataType::BigInt(_) | ast::DataType::Int8(_) => DataType::Int64,
+        ast::DataType::Real | ast::DataType::Float4 => DataType::Float32,
+        ast::DataType::DoublePrecision | ast::DataType::Float8 => DataType::Float64,
+        ast::DataType::Text | ast::DataType::Varchar(_) | ast::DataType::CharacterVarying(_) => {
+            DataType::Utf8
+        }
+        ast::DataType::Bytea => DataType::Binary,
+        ast::DataType::Date => DataType::Date32,
+        ast::DataType::Timestamp(_, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => {
+            timestamp(None)
+        }
+        ast::DataType::Timestamp(..) => timestamp(Some("+00:00".into())),
+        ast::DataType::Numeric(_) | ast::DataType::Decimal(_) => DataType::Decimal128(38, 10),
+        ast::DataType::Array(ArrayElemTypeDef::SquareBracket(item, _)) => {
+            DataType::new_list(arrow_type(item)?, true)
+        }
+        _ => return None,
+    })
+}
+
+/// Gives parameters the types that the client declared, so that a result depends on them as in PostgreSQL.
+fn declare(statement: &mut ast::Statement, declared: &[Option<DataType>]) {
+    if declared.iter().all(Option::is_none) {
+        return;
+    }
+    let _: ControlFlow<()> = visit_expressions_mut(statement, |expr| {
+        if let Some(Some(of)) = place_of(expr).and_then(|at| declared.get(at))
+            && let Some(data_type) = sql_type(of)
+        {
+            *expr = Expr::Cast {
+                kind: CastKind::Cast,
+                expr: Box::new(expr.clone()),
+                data_type,
+                array: false,
+                format: None,
+            };
+        }
+        ControlFlow::Continue(())
+    });
+}
+
+/// The type as SQL writes it. A text takes the type of its place, as an untyped literal does, and a numeric its own
+/// digits; so neither is declared.
+fn sql_type(of: &DataType) -> Option<ast::DataType> {
+    Some(match of {
+        DataType::Boolean => ast::DataType::Boolean,
+        DataType::Int16 => ast::DataType::SmallInt(None),
+        DataType::Int32 => ast::DataType::Integer(None),
+        DataType::Int64 => ast::DataType::BigInt(None),
+        DataType::Float32 => ast::DataType::Real,
+        DataType::Float64 => ast::DataType::DoublePrecision,
+        DataType::Date32 => ast::DataType::Date,
+        DataType::Timestamp(_, None) => ast::DataType::Timestamp(None, TimezoneInfo::None),
+        DataType::Timestamp(_, Some(_)) => {
+            ast::DataType::Timestamp(None, TimezoneInfo::WithTimeZone)
+        }
+        DataType::Binary => ast::DataType::Bytea,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn adapted(sql: &str, declared: &[Option<DataType>]) -> String {
+        let adapter = Adapter::new(BTreeSet::from(["events".to_owned()]));
+        let mut statement = crate::statement::parse(sql).unwrap();
+        adapter.adapt(&mut statement, sql, declared);
+        statement.to_string()
+    }
+
+    #[test]
+    fn a_statement_over_events_keeps_its_meaning() {
+        for sql in [
+            "SELECT (SELECT count(*) FROM bad_rows AS b WHERE b._offset = e._offset) FROM events AS e",
+            "SELECT (SELECT max(c.relname) FROM pg_catalog.pg_class AS c WHERE c.relname = e.app_id) FROM events AS e",
+            "SELECT e.app_id, e.* FROM atomic.events AS e ORDER BY app_id",
+        ] {
+            assert_eq!(adapted(sql, &[]), sql);
+        }
+    }
+
+    #[test]
+    fn a_qualified_function_and_operator_lose_their_schema() {
+        assert_eq!(
+            adapted(
+                "SELECT pg_catalog.version() FROM events WHERE app_id OPERATOR(pg_catalog.~) 'x'",
+                &[]
+            ),
+            "SELECT version() FROM events WHERE app_id ~ 'x'"
+        );
+    }
+
+    #[test]
+    fn a_declared_parameter_is_cast() {
+        let declared = [Some(DataType::Int32), Some(DataType::Utf8), None];
+        assert_eq!(
+            adapted("SELECT $1, $2, $3 + $1 FROM events", &declared),
+            "SELECT CAST($1 AS INTEGER), $2, $3 + CAST($1 AS INTEGER) FROM events"
+        );
+    }
+}
