@@ -22,9 +22,10 @@ pub enum Outcome {
     Dropped { rule: String },
 }
 
-/// The schemas that a registry must still be asked for before the record can be enriched.
+/// The schemas that registries must still be asked for before the record can be enriched.
 ///
-/// With embedded and local schemas alone, absence is an answer, and this is never returned.
+/// It may list some that turn out not to be needed: whether they are can depend on the answers to others. Without a
+/// resolver absence is an answer, and this is never returned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missing {
     /// Sorted, each once.

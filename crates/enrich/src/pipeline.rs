@@ -3,10 +3,13 @@
 //! All phases of an event always run, and it gets at most one bad row: of the first phase that found something.
 //! Snowplow: `enrich-core.md` 0, 3 and 7.3.
 
+use std::cell::RefCell;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use model::bad_row::{BadRow, DataReport, EventView, FailureMessage, FormatMessage};
 use model::event::{Cell, EnrichedEvent};
+use model::iglu::SchemaKey;
 use model::position::RawRecord;
 use model::time::Timestamp;
 use serde_json::Value;
@@ -27,9 +30,9 @@ const ETL_TSTAMP_BYTES: usize = "2026-11-22 10:00:00.123".len();
 /// Enriches one raw record. Gives at least one outcome; an outcome's index is its place.
 ///
 /// # Errors
-/// When a registry must be asked first. Never with embedded and local schemas alone.
+/// When registries must be asked first: all that one look at the record can find. Never without a resolver.
 pub fn enrich(record: &RawRecord<'_>, recipe: &Recipe) -> Result<Vec<Outcome>, Missing> {
-    let mut run = Run { record, recipe, outcomes: Vec::new() };
+    let mut run = Run { record, recipe, open: RefCell::default(), outcomes: Vec::new() };
     match container::open(record.bytes, recipe.settings()) {
         Contents::Bare(payload) => run.payload(payload),
         Contents::Container(entries) => entries.for_each(|entry| run.entry(entry)),
@@ -38,13 +41,21 @@ pub fn enrich(record: &RawRecord<'_>, recipe: &Recipe) -> Result<Vec<Outcome>, M
         // A container of no payloads: the record must not vanish.
         run.unreadable("empty compressed payload".to_owned());
     }
-    Ok(run.outcomes)
+    let mut schemas = run.open.into_inner();
+    if schemas.is_empty() {
+        return Ok(run.outcomes);
+    }
+    schemas.sort();
+    schemas.dedup();
+    Err(Missing { schemas })
 }
 
 /// One record on its way.
 struct Run<'a> {
     record: &'a RawRecord<'a>,
     recipe: &'a Recipe,
+    /// Questions that nobody has answered; if there are any, the outcomes are not.
+    open: RefCell<Vec<SchemaKey>>,
     outcomes: Vec<Outcome>,
 }
 
@@ -160,6 +171,7 @@ impl Run<'_> {
     fn checker(&self) -> Checker<'_> {
         Checker {
             schemas: self.recipe.schemas(),
+            open: &self.open,
             json_depth_max: self.recipe.settings().json_depth_max,
         }
     }

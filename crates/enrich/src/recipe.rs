@@ -1,8 +1,11 @@
-//! All that an outcome depends on besides the record: Iglu schemas and settings.
+//! All that an outcome depends on besides the record: Iglu schemas, registries to ask for others, and settings.
 //!
 //! A recipe is a stored artefact with a digest. Both layers load it by digest, and every range of positions names the
 //! one it was enriched with. The artefact is one JSON text in a fixed order of keys; the embedded schemas stand in it
-//! by their digest only, since they come with the function's version.
+//! by their digest only, since they come with the function's version. What registries answer is not in it: an answer
+//! comes when it is asked for, and is kept beside it for good (`assets`).
+
+use std::sync::Arc;
 
 use model::iglu::SchemaKey;
 use serde::{Deserialize, Serialize};
@@ -10,10 +13,12 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::VERSION;
-use crate::iglu::Schemas;
+use crate::iglu::{Answer, Resolver, Schemas};
 
-/// The version of the artefact's own form.
-const FORMAT: u64 = 1;
+/// The newest version of the artefact's own form. The first one had no resolver; a recipe without one is still written
+/// so.
+const FORMAT: u64 = 2;
+const FORMAT_WITHOUT_RESOLVER: u64 = 1;
 
 /// The choices that change outcomes. The defaults are Snowplow's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,8 +55,8 @@ impl Default for Settings {
 pub struct Recipe {
     schemas: Schemas,
     settings: Settings,
-    json: String,
-    digest: String,
+    json: Arc<str>,
+    digest: Arc<str>,
 }
 
 /// A text that is not a recipe of this function.
@@ -59,7 +64,7 @@ pub struct Recipe {
 pub enum InvalidRecipe {
     #[error("the recipe is not readable: {0}")]
     Form(String),
-    #[error("the recipe has format {0}, this binary reads format {FORMAT}")]
+    #[error("the recipe has format {0}, this binary reads formats up to {FORMAT}")]
     Format(u64),
     /// Another version of the function, or of its embedded schemas, would give other outcomes.
     #[error("the recipe was made for {what} {found}, this binary has {ours}")]
@@ -70,8 +75,27 @@ impl Recipe {
     /// The recipe of these schemas and settings.
     pub fn new(schemas: Schemas, settings: Settings) -> Recipe {
         let json = print(&schemas, &settings);
-        let digest = Sha256::digest(json.as_bytes()).iter().map(|b| format!("{b:02x}")).collect();
-        Recipe { schemas, settings, json, digest }
+        let digest: String =
+            Sha256::digest(json.as_bytes()).iter().map(|b| format!("{b:02x}")).collect();
+        Recipe { schemas, settings, json: json.into(), digest: digest.into() }
+    }
+
+    /// The same recipe, knowing more of what its registries have answered. See [`Schemas::with_answers`].
+    #[must_use]
+    pub fn with_answers(
+        &self,
+        more: impl IntoIterator<Item = (SchemaKey, Arc<Answer>)>,
+        answers_max: usize,
+    ) -> Recipe {
+        Recipe { schemas: self.schemas.with_answers(more, answers_max), ..self.clone() }
+    }
+
+    /// The recipe that asks the same registries anew, from another epoch on. Without a resolver it is the same recipe.
+    #[must_use]
+    pub fn with_epoch(&self, epoch: u64) -> Recipe {
+        let Some(resolver) = self.schemas.resolver() else { return self.clone() };
+        let resolver = Resolver { epoch, ..resolver.clone() };
+        Recipe::new(self.schemas.with_resolver(resolver), self.settings.clone())
     }
 
     /// The name of the recipe: SHA-256 of [`Recipe::to_json`], 64 hex digits.
@@ -81,7 +105,7 @@ impl Recipe {
 
     /// The stored artefact. Equal recipes have equal texts.
     pub fn to_json(&self) -> String {
-        self.json.clone()
+        self.json.to_string()
     }
 
     pub fn schemas(&self) -> &Schemas {
@@ -100,7 +124,7 @@ impl Recipe {
         let form = |error: serde_json::Error| InvalidRecipe::Form(error.to_string());
         let object: Map<String, Value> = serde_json::from_str(text).map_err(form)?;
         match object.get("format").and_then(Value::as_u64) {
-            Some(FORMAT) => {}
+            Some(FORMAT_WITHOUT_RESOLVER | FORMAT) => {}
             Some(other) => return Err(InvalidRecipe::Format(other)),
             None => return Err(InvalidRecipe::Form("no `format`".to_owned())),
         }
@@ -118,7 +142,12 @@ impl Recipe {
                 Err(error) => Err(InvalidRecipe::Form(format!("schema key `{key}`: {error}"))),
             })
             .collect::<Result<_, _>>()?;
-        Ok(Recipe::new(Schemas::embedded().with_local(local), settings))
+        let mut schemas = Schemas::embedded().with_local(local);
+        if let Some(resolver) = object.get("resolver") {
+            schemas =
+                schemas.with_resolver(serde_json::from_value(resolver.clone()).map_err(form)?);
+        }
+        Ok(Recipe::new(schemas, settings))
     }
 }
 
@@ -144,11 +173,16 @@ fn print(schemas: &Schemas, settings: &Settings) -> String {
         schemas.local().map(|(key, schema)| (key.to_string(), schema.clone())).collect();
     let settings = serde_json::to_value(settings).expect("the settings are numbers and booleans");
     let mut recipe = Map::new();
-    recipe.insert("format".to_owned(), FORMAT.into());
+    let format = schemas.resolver().map_or(FORMAT_WITHOUT_RESOLVER, |_| FORMAT);
+    recipe.insert("format".to_owned(), format.into());
     recipe.insert("function".to_owned(), VERSION.into());
     recipe.insert("embedded-schemas".to_owned(), Schemas::embedded_digest().into());
     recipe.insert("settings".to_owned(), settings);
     recipe.insert("schemas".to_owned(), Value::Object(local));
+    if let Some(resolver) = schemas.resolver() {
+        let resolver = serde_json::to_value(resolver).expect("a resolver is texts and numbers");
+        recipe.insert("resolver".to_owned(), resolver);
+    }
     Value::Object(recipe).to_string()
 }
 
@@ -186,6 +220,37 @@ mod tests {
     }
 
     #[test]
+    fn registries_are_part_of_a_recipe_and_their_answers_are_not() {
+        let plain = Recipe::new(Schemas::embedded(), Settings::default());
+        let repository = crate::iglu::Repository {
+            name: "Acme".to_owned(),
+            priority: 5,
+            vendor_prefixes: vec!["com.acme".to_owned()],
+            uri: "https://registry.example/api".to_owned(),
+        };
+        let resolver = Resolver { epoch: 1, repositories: vec![repository], embedded: Vec::new() };
+        let asking =
+            Recipe::new(Schemas::embedded().with_resolver(resolver.clone()), Settings::default());
+        assert_ne!(asking.digest(), plain.digest());
+        let read = Recipe::from_json(&asking.to_json()).unwrap();
+        assert_eq!(read.digest(), asking.digest());
+        assert_eq!(read.schemas().resolver(), Some(&resolver));
+
+        let absent = key("iglu:com.acme/a/jsonschema/1-0-0");
+        let answer = Arc::new(Answer::absent(Vec::new()));
+        let knowing = asking.with_answers([(absent.clone(), answer)], 10);
+        assert_eq!(knowing.digest(), asking.digest());
+        assert!(knowing.schemas().validate(&absent, &json!({})).is_some());
+        assert!(asking.schemas().validate(&absent, &json!({})).is_none());
+
+        let later = knowing.with_epoch(2);
+        assert_ne!(later.digest(), asking.digest());
+        assert!(later.schemas().validate(&absent, &json!({})).is_none());
+        assert_eq!(later.with_epoch(1).digest(), asking.digest());
+        assert_eq!(plain.with_epoch(2).digest(), plain.digest());
+    }
+
+    #[test]
     fn a_recipe_of_another_function_is_refused_by_name() {
         let text = Recipe::new(Schemas::embedded(), Settings::default()).to_json();
         let other = text.replacen(VERSION, "9.9.9", 1);
@@ -194,7 +259,7 @@ mod tests {
             error,
             format!("the recipe was made for function version 9.9.9, this binary has {VERSION}")
         );
-        for text in ["", "[]", "{}", r#"{"format":2}"#] {
+        for text in ["", "[]", "{}", r#"{"format":3}"#] {
             assert!(Recipe::from_json(text).is_err(), "{text}");
         }
     }

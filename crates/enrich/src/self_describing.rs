@@ -1,6 +1,8 @@
 //! The self-describing event and the contexts of an event: parse, check the wrapper, check what is inside.
 //! Snowplow: `enrich-core.md` 3.1, 3.12, 4.2 and 4.6.
 
+use std::cell::RefCell;
+
 use model::bad_row::FailureMessage;
 use model::iglu::{Criterion, SchemaKey, SelfDescribing};
 use serde_json::{Value, json};
@@ -17,6 +19,9 @@ const VALIDATION_INFO: &str = "iglu:com.snowplowanalytics.iglu/validation_info/j
 #[derive(Clone, Copy)]
 pub(crate) struct Checker<'a> {
     pub(crate) schemas: &'a Schemas,
+    /// Takes note of the questions that registries must answer first. Data is let pass until then, so that one look at
+    /// a record finds as many of them as it can; what is made of it is thrown away.
+    pub(crate) open: &'a RefCell<Vec<SchemaKey>>,
     pub(crate) json_depth_max: u32,
 }
 
@@ -91,8 +96,12 @@ impl Checker<'_> {
         data: &Value,
     ) -> Result<Option<SchemaKey>, FailureMessage> {
         match self.schemas.validate(key, data) {
-            Ok(validated) => Ok(validated.superseded_by),
-            Err(error) => Err(FailureMessage::Iglu { schema_key: key.to_string(), error }),
+            Some(Ok(validated)) => Ok(validated.superseded_by),
+            Some(Err(error)) => Err(FailureMessage::Iglu { schema_key: key.to_string(), error }),
+            None => {
+                self.open.borrow_mut().push(key.clone());
+                Ok(None)
+            }
         }
     }
 }

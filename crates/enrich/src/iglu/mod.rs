@@ -1,12 +1,14 @@
 //! The Iglu schemas that a recipe knows, and whether data obeys them.
 //!
 //! Called by the enrich core for every payload, event and entity. Two registries, both fixed for the life of a
-//! [`Schemas`]: the schemas embedded in this binary, and local ones that the recipe brings. Nothing here asks a
-//! network; what neither registry has is absent, and that is an answer. Where local schemas come from is the business
-//! of `assets`.
+//! [`Schemas`]: the schemas embedded in this binary, and local ones that the recipe brings. What neither has is absent,
+//! and that is an answer; unless the recipe names registries on the network, then it is their answer, or a question that
+//! is still open. Nothing here asks a network. Where local schemas and answers come from is the business of `assets`.
 
+mod answer;
 mod formats;
 mod report;
+mod resolver;
 mod table;
 mod validator;
 
@@ -19,6 +21,10 @@ use model::iglu::{SchemaKey, Version};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+pub use answer::Answer;
+pub use resolver::{Repository, Resolver};
+
+use answer::{Answers, Content};
 use validator::Validator;
 
 /// What the embedded registry is called in a look-up history.
@@ -27,18 +33,28 @@ pub const EMBEDDED_REPOSITORY: &str = "Iglu Client Embedded";
 /// What the local registry is called in a look-up history: the configuration key that fills it.
 pub const LOCAL_REPOSITORY: &str = "enrich.schemas";
 
-/// Two registries and their compiled validators; cheap to clone.
+/// Two registries and their compiled validators, and what others have answered; cheap to clone.
 ///
 /// Order of look-up: a local schema hides an embedded one of the same key, so that an operator can try a schema before
 /// it is published. The wrappers that the protocol itself stands on (`payload_data`, `contexts`, `unstruct_event` of
 /// Snowplow, and the self-description schemas) are the exception: there the embedded one wins, since a folder must not
 /// silently change what the adapters and the core rely on. Both rules hold for exact keys: a version that is not
-/// embedded is always asked of the local registry.
+/// embedded is always asked of the local registry. Registries on the network come last, whatever their priority: what
+/// the recipe holds needs no asking.
 ///
 /// A validator is compiled at its first use and kept; there are as many as there are schemas.
 #[derive(Clone)]
 pub struct Schemas {
     local: Arc<Registry>,
+    /// None: there is nobody else to ask.
+    network: Option<Network>,
+}
+
+/// The registries on the network, as far as they have answered.
+#[derive(Clone)]
+struct Network {
+    resolver: Arc<Resolver>,
+    answers: Arc<Answers>,
 }
 
 /// Data that obeys its schema.
@@ -52,14 +68,44 @@ pub struct Validated {
 impl Schemas {
     /// The embedded schemas alone.
     pub fn embedded() -> Schemas {
-        Schemas { local: Arc::default() }
+        Schemas { local: Arc::default(), network: None }
     }
 
     /// The embedded schemas and these local ones, which replace any earlier local ones. Of two schemas with one key the
     /// first stays.
     #[must_use]
     pub fn with_local(&self, local: impl IntoIterator<Item = (SchemaKey, Value)>) -> Schemas {
-        Schemas { local: Arc::new(Registry::new(local)) }
+        Schemas { local: Arc::new(Registry::new(local)), network: self.network.clone() }
+    }
+
+    /// These schemas, and registries to be asked for all others, of whom no answer is known yet.
+    #[must_use]
+    pub fn with_resolver(&self, resolver: Resolver) -> Schemas {
+        let network = Network { resolver: Arc::new(resolver), answers: Arc::default() };
+        Schemas { local: self.local.clone(), network: Some(network) }
+    }
+
+    /// Whom to ask for what is not here.
+    pub fn resolver(&self) -> Option<&Resolver> {
+        self.network.as_ref().map(|network| &*network.resolver)
+    }
+
+    /// These schemas with more answers. If there are more than `answers_max` in all, the earlier ones are forgotten: they
+    /// are open questions again, until they are given again. Without a resolver nothing changes.
+    #[must_use]
+    pub fn with_answers(
+        &self,
+        more: impl IntoIterator<Item = (SchemaKey, Arc<Answer>)>,
+        answers_max: usize,
+    ) -> Schemas {
+        let Some(network) = &self.network else { return self.clone() };
+        let mut answers: Answers = more.into_iter().collect();
+        if answers.len() + network.answers.len() <= answers_max {
+            let earlier = network.answers.iter();
+            answers.extend(earlier.map(|(key, answer)| (key.clone(), Arc::clone(answer))));
+        }
+        let (resolver, answers) = (Arc::clone(&network.resolver), Arc::new(answers));
+        Schemas { local: self.local.clone(), network: Some(Network { resolver, answers }) }
     }
 
     /// Every local schema as it was given, in the order of the keys. A recipe keeps them.
@@ -90,68 +136,76 @@ impl Schemas {
         &DIGEST
     }
 
-    /// The schema that `key` names, superseding left aside.
+    /// The schema that `key` names among those of the recipe, superseding left aside.
     pub fn find(&self, key: &SchemaKey) -> Option<&Value> {
-        self.registries(key)
-            .into_iter()
-            .find_map(|(_, registry)| registry.entry(key))
-            .map(|entry| &entry.schema)
+        let registries = self.registries(key).into_iter().flatten();
+        registries.filter_map(|(_, registry)| registry.entry(key)).map(|entry| &entry.schema).next()
     }
 
-    /// Checks data against a schema. Snowplow: enrich-core.md 4.6 and 4.7.
+    /// Checks data against a schema. `None` when registries on the network must be asked for it first.
+    /// Snowplow: enrich-core.md 4.6 and 4.7.
     ///
     /// # Errors
     /// A value for a bad row: no registry has the schema; the schema is not a valid one; the data does not obey it.
     /// Reports are sorted by path, keyword and targets.
-    pub fn validate(&self, key: &SchemaKey, data: &Value) -> Result<Validated, IgluError> {
-        let (entry, superseded_by) = self.look_up(key)?;
-        let validator = entry
-            .validator
-            .get_or_init(|| Validator::compile(&entry.schema))
-            .as_ref()
-            .map_err(|issues| IgluError::InvalidSchema { schema_issues: issues.clone() })?;
-        let data_reports = validator.validate(data);
-        if data_reports.is_empty() {
-            return Ok(Validated { superseded_by });
-        }
-        let superseded_by = superseded_by.map(|key| key.version().to_string());
-        Err(IgluError::Validation { data_reports, superseded_by })
+    pub fn validate(&self, key: &SchemaKey, data: &Value) -> Option<Result<Validated, IgluError>> {
+        let (entry, superseded_by) = match self.look_up(key)? {
+            Ok(found) => found,
+            Err(error) => return Some(Err(error)),
+        };
+        Some(entry.validate(data, superseded_by))
     }
 
     /// The first registry that can answer, answers.
-    fn look_up(&self, key: &SchemaKey) -> Result<(&Entry, Option<SchemaKey>), IgluError> {
+    fn look_up(&self, key: &SchemaKey) -> Option<Result<(&Entry, Option<SchemaKey>), IgluError>> {
         let mut lookup_history = Vec::new();
-        for (repository, registry) in self.registries(key) {
+        let missed = |repository: &str, error: LookupError| Lookup {
+            repository: repository.to_owned(),
+            errors: vec![error],
+            attempts: 1,
+        };
+        for (repository, registry) in self.registries(key).into_iter().flatten() {
             match registry.look_up(key) {
-                Ok(found) => return Ok(found),
-                Err(error) => lookup_history.push(Lookup {
-                    repository: repository.to_owned(),
-                    errors: vec![error],
-                    attempts: 1,
-                }),
+                Ok(found) => return Some(Ok(found)),
+                Err(error) => lookup_history.push(missed(repository, error)),
             }
         }
+        if let Some(network) = &self.network {
+            match &network.answers.get(key)?.content {
+                Content::Found { entry, superseded_by, .. } => {
+                    let newer = superseded_by.map(|version| key.with_version(version));
+                    return Some(Ok((entry, newer)));
+                }
+                Content::Absent(lookups) => lookup_history.extend(lookups.iter().cloned()),
+            }
+            let embedded = network.resolver.embedded.iter();
+            lookup_history.extend(embedded.map(|name| missed(name, not_found())));
+        }
         lookup_history.sort_by(|left, right| left.repository.cmp(&right.repository));
-        Err(IgluError::Resolution { lookup_history })
+        Some(Err(IgluError::Resolution { lookup_history }))
     }
 
-    /// The registries in the order in which they are asked for a key. A recipe without local schemas has one.
-    fn registries(&self, key: &SchemaKey) -> Vec<(&'static str, &Registry)> {
+    /// The recipe's own registries in the order in which they are asked for a key.
+    fn registries(&self, key: &SchemaKey) -> [Option<(&'static str, &Registry)>; 2] {
         let embedded: (_, &Registry) = (EMBEDDED_REPOSITORY, &EMBEDDED);
         let local: (_, &Registry) = (LOCAL_REPOSITORY, &self.local);
         if self.local.entries.is_empty() {
-            vec![embedded]
+            [Some(embedded), None]
         } else if is_wrapper(key) {
-            vec![embedded, local]
+            [Some(embedded), Some(local)]
         } else {
-            vec![local, embedded]
+            [Some(local), Some(embedded)]
         }
     }
 }
 
 impl fmt::Debug for Schemas {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Schemas").field("local", &self.local.entries.len()).finish_non_exhaustive()
+        let answers = self.network.as_ref().map(|network| network.answers.len());
+        f.debug_struct("Schemas")
+            .field("local", &self.local.entries.len())
+            .field("answers", &answers)
+            .finish_non_exhaustive()
     }
 }
 
@@ -189,12 +243,55 @@ struct Entry {
     validator: OnceLock<Result<Validator, Vec<model::bad_row::SchemaIssue>>>,
 }
 
+impl Entry {
+    fn new(key: SchemaKey, schema: Value) -> Entry {
+        Entry { key, schema, validator: OnceLock::new() }
+    }
+
+    fn validate(
+        &self,
+        data: &Value,
+        superseded_by: Option<SchemaKey>,
+    ) -> Result<Validated, IgluError> {
+        let validator = self
+            .validator
+            .get_or_init(|| Validator::compile(&self.schema))
+            .as_ref()
+            .map_err(|issues| IgluError::InvalidSchema { schema_issues: issues.clone() })?;
+        let data_reports = validator.validate(data);
+        if data_reports.is_empty() {
+            return Ok(Validated { superseded_by });
+        }
+        let superseded_by = superseded_by.map(|key| key.version().to_string());
+        Err(IgluError::Validation { data_reports, superseded_by })
+    }
+}
+
+fn not_found() -> LookupError {
+    LookupError { error: "NotFound".to_owned(), message: None }
+}
+
+/// The version that takes the place of this schema's, if it names one; the error of a registry that names a wrong one.
+/// Snowplow: enrich-core.md 4.6.
+pub fn superseding(key: &SchemaKey, schema: &Value) -> Result<Option<Version>, LookupError> {
+    let Some(superseding) = schema.get("$supersededBy") else { return Ok(None) };
+    let version = superseding
+        .as_str()
+        .and_then(|text| Version::parse(text).ok())
+        .filter(|version| *version > key.version());
+    match version {
+        Some(version) => Ok(Some(version)),
+        None => Err(LookupError {
+            error: "ClientFailure".to_owned(),
+            message: Some(format!("{key} cannot be superseded by {superseding}")),
+        }),
+    }
+}
+
 impl Registry {
     fn new(schemas: impl IntoIterator<Item = (SchemaKey, Value)>) -> Registry {
-        let mut entries: Vec<Entry> = schemas
-            .into_iter()
-            .map(|(key, schema)| Entry { key, schema, validator: OnceLock::new() })
-            .collect();
+        let mut entries: Vec<Entry> =
+            schemas.into_iter().map(|(key, schema)| Entry::new(key, schema)).collect();
         entries.sort_by(|left, right| left.key.cmp(&right.key));
         entries.dedup_by(|later, earlier| later.key == earlier.key);
         let places =
@@ -208,22 +305,8 @@ impl Registry {
 
     /// The schema to validate with, and its key where it is another one. One hop, within this registry.
     fn look_up(&self, key: &SchemaKey) -> Result<(&Entry, Option<SchemaKey>), LookupError> {
-        let not_found = || LookupError { error: "NotFound".to_owned(), message: None };
-        let client_failure = |message: String| LookupError {
-            error: "ClientFailure".to_owned(),
-            message: Some(message),
-        };
         let entry = self.entry(key).ok_or_else(not_found)?;
-        let Some(superseding) = entry.schema.get("$supersededBy") else {
-            return Ok((entry, None));
-        };
-        let version = superseding
-            .as_str()
-            .and_then(|text| Version::parse(text).ok())
-            .filter(|version| *version > key.version())
-            .ok_or_else(|| {
-                client_failure(format!("{key} cannot be superseded by {superseding}"))
-            })?;
+        let Some(version) = superseding(key, &entry.schema)? else { return Ok((entry, None)) };
         let superseding = key.with_version(version);
         let entry = self.entry(&superseding).ok_or_else(not_found)?;
         Ok((entry, Some(superseding)))

@@ -15,11 +15,22 @@ fn value(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
 
+/// Schemas without a resolver leave no question open.
+trait Settled {
+    fn settled(&self, key: &SchemaKey, data: &Value) -> Result<Validated, IgluError>;
+}
+
+impl Settled for Schemas {
+    fn settled(&self, key: &SchemaKey, data: &Value) -> Result<Validated, IgluError> {
+        self.validate(key, data).expect("there is nobody to ask")
+    }
+}
+
 /// The findings for a value against a schema, as `keyword path targets`.
 fn findings(schema: &Value, data: &str) -> Vec<String> {
     let key = key("org.example/tried/jsonschema/1-0-0");
     let schemas = Schemas::embedded().with_local([(key.clone(), schema.clone())]);
-    match schemas.validate(&key, &value(data)) {
+    match schemas.settled(&key, &value(data)) {
         Ok(_) => vec![],
         Err(IgluError::Validation { data_reports, .. }) => data_reports
             .into_iter()
@@ -117,7 +128,7 @@ fn the_texts_of_snowplow() {
     let schemas = Schemas::embedded().with_local([(key.clone(), schema)]);
     let data = value(r#"{"zz": 1, "list": [{"x": 1}, {}], "u": 2}"#);
     let Err(IgluError::Validation { data_reports, superseded_by: None }) =
-        schemas.validate(&key, &data)
+        schemas.settled(&key, &data)
     else {
         panic!("the data is wrong");
     };
@@ -144,7 +155,7 @@ fn the_texts_of_snowplow() {
             ("$.u: integer found, [string, null] is required", "$.u", "unionType"),
         ]
     );
-    let Err(IgluError::Validation { data_reports, .. }) = schemas.validate(&key, &json!([])) else {
+    let Err(IgluError::Validation { data_reports, .. }) = schemas.settled(&key, &json!([])) else {
         panic!("the data is wrong");
     };
     assert_eq!(data_reports[0].message, "$: array found, object expected");
@@ -350,12 +361,12 @@ fn an_absent_schema_names_who_was_asked() {
     };
     let embedded = Schemas::embedded();
     assert_eq!(
-        embedded.validate(&absent, &json!({})),
+        embedded.settled(&absent, &json!({})),
         Err(IgluError::Resolution { lookup_history: vec![not_found(EMBEDDED_REPOSITORY)] })
     );
     let local = embedded.with_local([(key("org.example/other/jsonschema/1-0-0"), json!({}))]);
     assert_eq!(
-        local.validate(&absent, &json!({})),
+        local.settled(&absent, &json!({})),
         Err(IgluError::Resolution {
             lookup_history: vec![not_found(EMBEDDED_REPOSITORY), not_found(LOCAL_REPOSITORY)]
         })
@@ -373,10 +384,10 @@ fn a_local_schema_hides_an_embedded_one_but_no_wrapper() {
         (contexts.clone(), anything()),
         (newer_contexts.clone(), anything()),
     ]);
-    assert!(schemas.validate(&link_click, &json!("anything")).is_ok());
-    assert!(Schemas::embedded().validate(&link_click, &json!("anything")).is_err());
-    assert!(schemas.validate(&contexts, &json!("anything")).is_err());
-    assert!(schemas.validate(&newer_contexts, &json!("anything")).is_ok());
+    assert!(schemas.settled(&link_click, &json!("anything")).is_ok());
+    assert!(Schemas::embedded().settled(&link_click, &json!("anything")).is_err());
+    assert!(schemas.settled(&contexts, &json!("anything")).is_err());
+    assert!(schemas.settled(&newer_contexts, &json!("anything")).is_ok());
     assert_eq!(schemas.find(&link_click), Some(&anything()));
     assert_ne!(schemas.find(&contexts), Some(&anything()));
 }
@@ -414,19 +425,19 @@ fn a_superseded_schema_gives_way_to_another_version_of_its_registry() {
         (key("org.example/basket/jsonschema/1-0-3"), json!({"type": "boolean"})),
     ]);
     assert_eq!(
-        schemas.validate(&old, &json!("x")),
+        schemas.settled(&old, &json!("x")),
         Ok(Validated { superseded_by: Some(new.clone()) })
     );
-    let Err(IgluError::Validation { superseded_by, .. }) = schemas.validate(&old, &json!(1)) else {
+    let Err(IgluError::Validation { superseded_by, .. }) = schemas.settled(&old, &json!(1)) else {
         panic!("the newer schema wants a string");
     };
     assert_eq!(superseded_by.as_deref(), Some("1-0-2"));
     let third = key("org.example/basket/jsonschema/1-0-3");
     assert_eq!(
-        schemas.validate(&new, &json!(true)),
+        schemas.settled(&new, &json!(true)),
         Ok(Validated { superseded_by: Some(third.clone()) })
     );
-    assert_eq!(schemas.validate(&third, &json!(true)), Ok(Validated { superseded_by: None }));
+    assert_eq!(schemas.settled(&third, &json!(true)), Ok(Validated { superseded_by: None }));
 }
 
 #[test]
@@ -441,7 +452,7 @@ fn a_superseding_version_must_exist_and_be_greater() {
         let key = key("org.example/basket/jsonschema/1-0-2");
         let schemas =
             Schemas::embedded().with_local([(key.clone(), json!({"$supersededBy": superseding}))]);
-        let Err(IgluError::Resolution { lookup_history }) = schemas.validate(&key, &json!({}))
+        let Err(IgluError::Resolution { lookup_history }) = schemas.settled(&key, &json!({}))
         else {
             panic!("{superseding} supersedes");
         };
@@ -528,7 +539,7 @@ fn the_wrappers_do_what_the_protocol_says() {
         ("payload_data/jsonschema/1-0-4", json!([]), false),
     ];
     for (name, data, valid) in cases {
-        assert_eq!(schemas.validate(&snowplow(name), &data).is_ok(), valid, "{name} {data}");
+        assert_eq!(schemas.settled(&snowplow(name), &data).is_ok(), valid, "{name} {data}");
     }
 }
 
@@ -563,7 +574,7 @@ proptest! {
     fn no_data_makes_a_validator_panic_and_its_answer_is_always_the_same(data in json_values()) {
         let schemas = Schemas::embedded();
         for key in Schemas::embedded_keys() {
-            prop_assert_eq!(schemas.validate(key, &data), schemas.validate(key, &data));
+            prop_assert_eq!(schemas.settled(key, &data), schemas.settled(key, &data));
         }
     }
 
@@ -573,4 +584,104 @@ proptest! {
             validator.validate(&data);
         }
     }
+}
+
+/// Schemas with two registries on the network, and what they have answered.
+fn asked(answers: Vec<(SchemaKey, Answer)>) -> Schemas {
+    let repository = |name: &str| Repository {
+        name: name.to_owned(),
+        priority: 0,
+        vendor_prefixes: Vec::new(),
+        uri: "http://registry.example".to_owned(),
+    };
+    let resolver = Resolver {
+        epoch: 1,
+        repositories: vec![repository("Zebra"), repository("Acme")],
+        embedded: vec!["In a folder".to_owned()],
+    };
+    let answers = answers.into_iter().map(|(key, answer)| (key, Arc::new(answer)));
+    Schemas::embedded().with_resolver(resolver).with_answers(answers, 100)
+}
+
+#[test]
+fn a_question_that_nobody_has_answered_is_open() {
+    let schemas = asked(vec![]);
+    assert_eq!(schemas.validate(&key("org.example/a/jsonschema/1-0-0"), &json!({})), None);
+    let embedded = key("com.snowplowanalytics.snowplow/web_page/jsonschema/1-0-0");
+    assert!(schemas.validate(&embedded, &json!({})).is_some());
+    assert_eq!(
+        Schemas::embedded().with_answers([], 1).resolver(),
+        None,
+        "without a resolver there is nobody to answer"
+    );
+}
+
+#[test]
+fn an_answer_is_used_as_a_schema_of_the_recipe_is() {
+    let (plain, old) =
+        (key("org.example/a/jsonschema/1-0-0"), key("org.example/b/jsonschema/1-0-0"));
+    let new = old.with_version("1-0-2".parse().unwrap());
+    let schema = json!({"type": "integer"});
+    let schemas = asked(vec![
+        (plain.clone(), Answer::found(&plain, "Acme".to_owned(), schema.clone(), None)),
+        (old.clone(), Answer::found(&old, "Acme".to_owned(), schema.clone(), Some(new.version()))),
+    ]);
+    assert_eq!(schemas.validate(&plain, &json!(1)), Some(Ok(Validated { superseded_by: None })));
+    assert!(matches!(
+        schemas.validate(&plain, &json!("x")),
+        Some(Err(IgluError::Validation { superseded_by: None, .. }))
+    ));
+    assert_eq!(
+        schemas.validate(&old, &json!(1)),
+        Some(Ok(Validated { superseded_by: Some(new.clone()) }))
+    );
+    let Some(Err(IgluError::Validation { superseded_by, .. })) =
+        schemas.validate(&old, &json!("x"))
+    else {
+        panic!("it does not obey");
+    };
+    assert_eq!(superseded_by.as_deref(), Some("1-0-2"));
+    assert_eq!(schemas.validate(&new, &json!(1)), None, "this one was not asked for");
+}
+
+#[test]
+fn the_history_of_an_absence_lists_all_registries_by_name() {
+    let absent = key("org.example/a/jsonschema/1-0-0");
+    let lookup = |repository: &str, error: LookupError| Lookup {
+        repository: repository.to_owned(),
+        errors: vec![error],
+        attempts: 1,
+    };
+    let refused =
+        LookupError { error: "ClientFailure".to_owned(), message: Some("status 403".to_owned()) };
+    let answer =
+        Answer::absent(vec![lookup("Zebra", refused.clone()), lookup("Acme", not_found())]);
+    let schemas = asked(vec![(absent.clone(), answer)]);
+    let expected = vec![
+        lookup("Acme", not_found()),
+        lookup("Iglu Client Embedded", not_found()),
+        lookup("In a folder", not_found()),
+        lookup("Zebra", refused),
+    ];
+    assert_eq!(
+        schemas.validate(&absent, &json!({})),
+        Some(Err(IgluError::Resolution { lookup_history: expected }))
+    );
+}
+
+#[test]
+fn answers_beyond_the_bound_take_the_place_of_earlier_ones() {
+    let keys: Vec<SchemaKey> =
+        (0..4).map(|at| key(&format!("org.example/a/jsonschema/1-0-{at}"))).collect();
+    let answers = |keys: &[SchemaKey]| -> Vec<(SchemaKey, Arc<Answer>)> {
+        keys.iter().map(|key| (key.clone(), Arc::new(Answer::absent(vec![])))).collect()
+    };
+    let known = |schemas: &Schemas| {
+        keys.iter().filter(|key| schemas.validate(key, &json!({})).is_some()).count()
+    };
+    let some = asked(vec![]).with_answers(answers(&keys[..2]), 3);
+    assert_eq!(known(&some), 2);
+    assert_eq!(known(&some.with_answers(answers(&keys[2..3]), 3)), 3);
+    assert_eq!(known(&some.with_answers(answers(&keys[2..4]), 3)), 2);
+    assert_eq!(known(&some.with_answers(answers(&keys), 3)), 4, "one record may need more");
 }
