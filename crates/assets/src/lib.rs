@@ -1,21 +1,50 @@
 //! What the enrich function looks up: fetched here, pinned here as a recipe, and handed to both layers by digest.
 //!
-//! The only crate that fetches anything for `enrich`. Today the one source is a set of folders with Iglu schemas; a
-//! recipe made from them and from the embedded schemas answers every question by itself, so [`drive`] never waits.
+//! The only crate that fetches anything for `enrich`. Schemas from folders stand in the recipe itself. What only
+//! registries on the network have is asked for when a record needs it, and the answer is kept as a durable fact, so that
+//! both layers, and any later replay, see the same.
 //!
-//! - [`registry`]: where schemas come from.
+//! - [`registry`]: where the schemas of a recipe come from.
 //! - [`recipes`]: the recipe in force, its durable copy, and the way back by digest.
+//! - [`resolver_config`]: Snowplow's resolver JSON.
+//! - [`driver`]: a record to its outcomes.
+//! - [`answers`]: what is known, in memory and as facts, and the asking.
+//! - [`ask`], [`http`]: one question to one registry.
+
+pub mod registry;
 
 pub mod recipes;
-pub mod registry;
+
+pub mod resolver_config;
+
+pub mod driver;
+
+pub mod answers;
+
+mod facts;
+
+mod fact;
+
+mod resolve;
+
+pub mod ask;
+
+pub mod http;
+
+#[cfg(test)]
+mod scripted;
 
 use std::io;
 use std::path::PathBuf;
 
 use enrich::{InvalidRecipe, Missing, Outcome, Recipe};
+use model::iglu::SchemaKey;
 use model::position::RawRecord;
 
-pub use recipes::{current_recipe, load, pin};
+pub use answers::{Answers, Stats};
+pub use ask::Unanswered;
+pub use driver::Driver;
+pub use recipes::{asking_anew, current_recipe, load, pin, proposed_recipe};
 pub use registry::{Folders, Registry};
 
 /// What stands between a record and its outcomes, other than the record.
@@ -45,16 +74,54 @@ pub enum Error {
     /// The recipe is whole, but this binary cannot enrich with it.
     #[error("use recipe {} (run the version of snowmelt that made it, or rebuild with the current recipe)", path.display())]
     UnusableRecipe { path: PathBuf, source: InvalidRecipe },
-    /// The recipe lacks answers, and there is nobody to ask.
+    /// The recipe lacks answers that were not looked for.
     #[error(transparent)]
     Missing(#[from] Missing),
+    /// The recipe names registries, but this process asks none.
+    #[error(
+        "nobody has answered yet whether there is {}, and no registry is asked (set `enrich.resolver` as it was, or run an iteration, which goes over to the configuration as it is)",
+        list(schemas)
+    )]
+    NobodyToAsk { schemas: Vec<SchemaKey> },
+    /// A registry gives no answer now.
+    #[error(transparent)]
+    Unanswered(#[from] Unanswered),
+    /// A fact that is not what was recorded.
+    #[error(
+        "{}: the fact about {key} is damaged: {what} (restore the file from a backup; without it the registries are asked again, and may answer otherwise than before)",
+        path.display()
+    )]
+    DamagedFact { path: PathBuf, key: SchemaKey, what: String },
+    /// A fact that was written by a later release.
+    #[error(
+        "{}: format version {format} is newer than this binary reads ({known}); use a newer release",
+        path.display()
+    )]
+    NewerFact { path: PathBuf, format: u64, known: u64 },
+    /// A resolver configuration that cannot be used.
+    #[error("resolver configuration {}: {what}", path.display())]
+    ResolverConfig { path: PathBuf, what: String },
 }
 
-/// Enriches one record, fetching what the recipe lacks. Both layers call this.
+impl Error {
+    /// Whether the record waits for an answer from outside; nothing here is broken, and trying again is all there is to
+    /// do.
+    pub fn waits(&self) -> bool {
+        matches!(self, Error::Missing(_) | Error::NobodyToAsk { .. } | Error::Unanswered(_))
+    }
+}
+
+fn list(keys: &[SchemaKey]) -> String {
+    let some: Vec<&str> = keys.iter().take(3).map(SchemaKey::as_str).collect();
+    let more = keys.len().saturating_sub(some.len());
+    let rest = if more == 0 { String::new() } else { format!(" and {more} more") };
+    format!("{}{rest}", some.join(", "))
+}
+
+/// Enriches one record with a recipe alone. What asks registries is [`Driver::drive`].
 ///
 /// # Errors
-/// [`Error::Missing`] when the recipe leaves a question open: no registry can be asked at this point, so an open
-/// question stays open. It never becomes a bad row.
+/// [`Error::Missing`] when the recipe leaves a question open, which one without a resolver never does.
 pub fn drive(record: &RawRecord<'_>, recipe: &Recipe) -> Result<Vec<Outcome>, Error> {
     Ok(enrich::enrich(record, recipe)?)
 }

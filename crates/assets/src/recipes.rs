@@ -7,13 +7,17 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use enrich::iglu::Schemas;
+use enrich::iglu::{Resolver, Schemas};
 use enrich::{Recipe, Settings};
 use model::files::{self, Files, Published};
 use sha2::{Digest, Sha256};
 
 use crate::Error;
+use crate::answers::Answers;
 use crate::registry::Registry;
+
+/// Where a resolver that was never in force begins.
+const FIRST_EPOCH: u64 = 1;
 
 /// The folder of the recipes in the data folder.
 pub const FOLDER: &str = "recipes";
@@ -21,6 +25,40 @@ pub const FOLDER: &str = "recipes";
 /// The recipe of this moment: what the registry has, and these settings.
 pub fn current_recipe(registry: &dyn Registry, settings: Settings) -> Result<Recipe, Error> {
     Ok(Recipe::new(Schemas::embedded().with_local(registry.schemas()?), settings))
+}
+
+/// The recipe of this moment with registries on the network. It goes on with the answers of the one in force, as long as
+/// it asks the same registries, and asks them anew if a schema that was absent is there now.
+///
+/// # Errors
+/// When the registry cannot be read, or the folder of the facts cannot be listed. A registry on the network that gives
+/// no answer now is no error: then the absences that are known hold.
+pub fn proposed_recipe(
+    registry: &dyn Registry,
+    settings: Settings,
+    resolver: Option<&Resolver>,
+    in_force: Option<&Recipe>,
+    answers: &Answers,
+) -> Result<Recipe, Error> {
+    let recipe = current_recipe(registry, settings)?;
+    let Some(resolver) = resolver else { return Ok(recipe) };
+    let before = in_force.and_then(|recipe| recipe.schemas().resolver());
+    let same = before.filter(|before| before.repositories == resolver.repositories);
+    let mut resolver =
+        Resolver { epoch: same.map_or(FIRST_EPOCH, |before| before.epoch), ..resolver.clone() };
+    if answers.has_ended_absence(&resolver) {
+        resolver.epoch = answers.fresh_epoch(&resolver)?;
+    }
+    Ok(Recipe::new(recipe.schemas().with_resolver(resolver), recipe.settings().clone()))
+}
+
+/// The recipe that asks the same registries again for all that was absent. Without a resolver it is the same recipe.
+///
+/// # Errors
+/// When the folder of the facts cannot be listed.
+pub fn asking_anew(recipe: &Recipe, answers: &Answers) -> Result<Recipe, Error> {
+    let Some(resolver) = recipe.schemas().resolver() else { return Ok(recipe.clone()) };
+    Ok(recipe.with_epoch(answers.fresh_epoch(resolver)?))
 }
 
 /// Makes a recipe durable under its digest. Pinning it again changes nothing.

@@ -1,7 +1,8 @@
 //! Where the schemas of a recipe come from, besides those embedded in the binary.
 //!
-//! Asked when a recipe is made: at the start, and at every iteration. Folders of files are the one registry today; the
-//! simulator has its own. Not here: how two registries of one recipe are ordered, see [`enrich::iglu::Schemas`].
+//! Asked when a recipe is made: at the start, and at every iteration. Folders of files are the one such registry; the
+//! simulator has its own. Not here: how two registries of one recipe are ordered, see [`enrich::iglu::Schemas`]; and
+//! registries on the network, which cannot list what they have, see [`crate::ask`].
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -70,7 +71,11 @@ impl Folders {
             let content = self.files.read(&path).map_err(|source| unreadable(&path, source))?;
             let schema: Value = serde_json::from_slice(&content)
                 .map_err(|source| Error::NotJson { path: path.clone(), source })?;
-            expect_self(&key, &schema, &path)?;
+            expect_self(&key, &schema).map_err(|found| Error::OtherSchema {
+                path: path.clone(),
+                place: key.to_string(),
+                found,
+            })?;
             into.entry(key).or_insert(schema);
         }
         Ok(())
@@ -135,7 +140,10 @@ fn key_of(root: &Path, path: &Path) -> Result<SchemaKey, Error> {
 }
 
 /// A schema that was copied to a new version without its `self` being changed would validate under a wrong name.
-fn expect_self(key: &SchemaKey, schema: &Value, path: &Path) -> Result<(), Error> {
+///
+/// # Errors
+/// What its `self` says instead.
+pub(crate) fn expect_self(key: &SchemaKey, schema: &Value) -> Result<(), String> {
     let version = key.version().to_string();
     let parts = [
         ("vendor", key.vendor()),
@@ -143,19 +151,15 @@ fn expect_self(key: &SchemaKey, schema: &Value, path: &Path) -> Result<(), Error
         ("format", key.format()),
         ("version", &version),
     ];
-    let is_as_placed = parts.iter().all(|(part, expected)| {
+    let is_as_expected = parts.iter().all(|(part, expected)| {
         schema["self"][*part].as_str().is_some_and(|found| found == *expected)
     });
-    if is_as_placed {
+    if is_as_expected {
         return Ok(());
     }
-    Err(Error::OtherSchema {
-        path: path.to_owned(),
-        place: key.to_string(),
-        found: match schema.get("self") {
-            Some(found) => found.to_string(),
-            None => "nothing".to_owned(),
-        },
+    Err(match schema.get("self") {
+        Some(found) => found.to_string(),
+        None => "nothing".to_owned(),
     })
 }
 
