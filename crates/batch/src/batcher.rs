@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use assets::{Answers, Driver};
 use enrich::Recipe;
 use model::files::Files;
 use model::position::{Partition, Range};
@@ -18,6 +19,7 @@ use views::tables::{self, Lot};
 
 use crate::Error;
 use crate::compaction::{self, Bounds};
+use crate::error::sentence;
 use crate::garbage::Garbage;
 use crate::master::{self, Footer};
 use crate::pieces::{Job, Piece};
@@ -80,7 +82,9 @@ pub struct Batcher {
     clock: Arc<dyn Clock>,
     config: Config,
     /// The recipe that was last loaded; compiled schemas are worth keeping.
-    in_force: Option<Arc<Recipe>>,
+    in_force: Option<Driver>,
+    /// What registries have answered, and who asks them.
+    answers: Arc<Answers>,
     garbage: Garbage,
     /// Whether an attempt may have left files that no manifest lists.
     may_have_leftovers: bool,
@@ -100,7 +104,9 @@ impl Batcher {
     ) -> Batcher {
         let kept = config.generations_kept;
         let garbage = Garbage::open(files.clone(), data_dir.clone(), partitions, &catalog, kept);
+        let answers = Arc::new(Answers::reading(files.clone(), &data_dir));
         Batcher {
+            answers,
             may_have_leftovers: garbage.is_left(),
             garbage,
             catalog,
@@ -114,6 +120,13 @@ impl Batcher {
         }
     }
 
+    /// The same batcher, asking registries for what nobody has answered yet. Without it a recipe's open questions stay
+    /// open, unless their answers are facts on the disk.
+    #[must_use]
+    pub fn with_answers(self, answers: Arc<Answers>) -> Batcher {
+        Batcher { answers, ..self }
+    }
+
     /// How far the present iteration has come; also the way to stop it.
     pub fn progress(&self) -> Arc<Progress> {
         self.progress.clone()
@@ -124,6 +137,9 @@ impl Batcher {
     /// The new ranges are enriched with the recipe that was in force since the published cut, which is the one the
     /// speed layer used for them. Without new records and without a new recipe nothing is published. When it returns,
     /// the manifest and all that it names are durable.
+    ///
+    /// Where a record waits for a registry, the iteration fails and is to be tried again. If another recipe is proposed
+    /// then, that one is named from the published cut on: it may be the way out, such as other registries.
     ///
     /// # Errors
     /// Nothing was published, except after a failed write of the manifest itself: then the next call finds out.
@@ -142,18 +158,26 @@ impl Batcher {
             iteration = parent.iteration + 1;
             // Until the commit is known: after a failed one, what is listed shows with the next look.
             self.may_have_leftovers = true;
-            let manifest = match self.build(&parent, &plan, proposed) {
-                Ok(manifest) => manifest,
+            let (manifest, records) = match self.build(&parent, &plan, proposed) {
+                Ok(manifest) => (manifest, plan.records()),
                 Err(error) => {
                     // Give the room back at once: it may be what was missing.
                     self.remove_leftovers(&parent);
-                    return Err(error);
+                    if !error.waits() || parent.next_recipe == proposed.digest() {
+                        return Err(error);
+                    }
+                    tracing::info!(
+                        error = sentence(&error),
+                        "going over to another recipe at the published cut"
+                    );
+                    let cut = parent.cut.clone();
+                    let nothing = Plan { since: cut.clone(), cut, work: Vec::new() };
+                    (self.build(&parent, &nothing, proposed)?, 0)
                 }
             };
             match self.catalog.commit(manifest)? {
                 Commit::Published(manifest) => {
                     self.may_have_leftovers = false;
-                    let records = plan.records();
                     tracing::info!(iteration, records, cut = ?manifest.cut, "iteration published");
                     return Ok(Iterated { iteration, published: true, manifest, records });
                 }
@@ -255,7 +279,8 @@ impl Batcher {
         Ok(manifest)
     }
 
-    /// Begins to make a new generation with `recipe`; see [`Rebuild`]. One at a time.
+    /// Begins to make a new generation with `recipe`, which asks registries again for what was absent; see [`Rebuild`].
+    /// One at a time.
     ///
     /// # Errors
     /// When the recipe cannot be made durable, or the catalogue not be read.
@@ -265,6 +290,7 @@ impl Batcher {
         let config = Config { workers: workers.unwrap_or(NonZeroUsize::MIN), ..self.config };
         let (catalog, files) = (self.catalog.clone(), self.files.clone());
         let data_dir = self.data_dir.clone();
+        let recipe = self.driver(assets::asking_anew(&recipe, &self.answers)?);
         Rebuild::begin(catalog, files, data_dir, config, recipe, self.clock.now(), progress)
     }
 
@@ -366,7 +392,7 @@ impl Batcher {
             generation: parent.generation,
             committed_at: now.to_iso(),
             cut: plan.cut.clone(),
-            recipe: recipe.digest().to_owned(),
+            recipe: recipe.recipe().digest().to_owned(),
             next_recipe: proposed.digest().to_owned(),
             files: parent.files.clone(),
             ledger: parent.ledger.clone(),
@@ -378,13 +404,17 @@ impl Batcher {
         Ok(manifest)
     }
 
-    fn in_force(&mut self, digest: &str) -> Result<Arc<Recipe>, Error> {
-        if let Some(recipe) = self.in_force.as_ref().filter(|recipe| recipe.digest() == digest) {
+    fn in_force(&mut self, digest: &str) -> Result<Driver, Error> {
+        if let Some(recipe) = self.in_force.as_ref().filter(|it| it.recipe().digest() == digest) {
             return Ok(recipe.clone());
         }
-        let recipe = Arc::new(assets::load(self.files.as_ref(), &self.data_dir, digest)?);
+        let recipe = self.driver(assets::load(self.files.as_ref(), &self.data_dir, digest)?);
         self.in_force = Some(recipe.clone());
         Ok(recipe)
+    }
+
+    fn driver(&self, recipe: Recipe) -> Driver {
+        Driver::new(Arc::new(recipe), self.answers.clone())
     }
 }
 

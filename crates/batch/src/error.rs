@@ -65,6 +65,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether a registry gives no answer: nothing is broken here.
+    pub fn waits(&self) -> bool {
+        matches!(self, Error::Assets(source) if source.waits())
+    }
+
     /// For `map_err`: what was being done to which path.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
         move |source| Error::Io { action, path: path.to_owned(), source: Arc::new(source) }

@@ -7,7 +7,8 @@
 use std::path::Path;
 
 use arrow::array::RecordBatch;
-use enrich::{Outcome, Recipe};
+use assets::Driver;
+use enrich::Outcome;
 use model::bad_row::Processor;
 use model::files::Files;
 use model::position::{Offset, Position, Range, RawRecord};
@@ -34,7 +35,7 @@ pub(crate) struct Job<'a> {
     /// The iteration that covers the ranges first.
     pub(crate) iteration: u64,
     /// In an iteration, the recipe in force since the published cut.
-    pub(crate) recipe: &'a Recipe,
+    pub(crate) recipe: &'a Driver,
     pub(crate) processor: &'a Processor,
     /// `etl_tstamp` and failure time of every row: the moment at which the iteration was planned.
     pub(crate) now: Timestamp,
@@ -79,6 +80,8 @@ impl Job<'_> {
 /// The rows of one piece on their way to the disk.
 struct Part<'a> {
     job: &'a Job<'a>,
+    /// The recipe, and what it has learned.
+    recipe: Driver,
     footer: &'a Footer,
     /// Where the table files being built begin.
     from: Offset,
@@ -112,6 +115,7 @@ impl<'a> Part<'a> {
     fn new(job: &'a Job<'a>, footer: &'a Footer) -> Part<'a> {
         Part {
             job,
+            recipe: job.recipe.clone(),
             footer,
             from: footer.range.from,
             events: EventRows::new(),
@@ -133,7 +137,7 @@ impl<'a> Part<'a> {
         }
         let partition = &self.footer.range.partition;
         let raw = RawRecord { partition, offset: record.offset, bytes: &record.bytes };
-        let outcomes = assets::drive(&raw, self.job.recipe)?;
+        let outcomes = self.recipe.drive(&raw)?;
         self.records += 1;
         self.counts.outcomes += outcomes.len() as u64;
         for (index, outcome) in (0u32..).zip(outcomes) {
@@ -215,7 +219,8 @@ impl<'a> Part<'a> {
             return Ok(0);
         }
         let Job { files, data_dir, lot, recipe, .. } = self.job;
-        let file = tables::write(*files, data_dir, table, range, *lot, recipe.digest(), &batches)?;
+        let digest = recipe.recipe().digest();
+        let file = tables::write(*files, data_dir, table, range, *lot, digest, &batches)?;
         drop(batches);
         let back = tables::read(*files, data_dir, &file)?;
         self.files.push(file);
@@ -246,7 +251,7 @@ impl<'a> Part<'a> {
             records: self.footer.records,
             counts,
             iteration: self.job.iteration,
-            recipe: self.job.recipe.digest().to_owned(),
+            recipe: self.job.recipe.recipe().digest().to_owned(),
             master: self.footer.name(),
         };
         Ok(Piece { files: self.files, entry })

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use enrich::Recipe;
+use assets::Driver;
 use model::files::Files;
 use model::position::{Offset, Partition};
 use model::time::Timestamp;
@@ -31,7 +31,7 @@ pub struct Rebuild {
     files: Arc<dyn Files>,
     data_dir: PathBuf,
     config: Config,
-    recipe: Recipe,
+    recipe: Driver,
     now: Timestamp,
     generation: u64,
     /// The recipe that was in force when the rebuild was begun.
@@ -47,16 +47,21 @@ impl Rebuild {
         files: Arc<dyn Files>,
         data_dir: PathBuf,
         config: Config,
-        recipe: Recipe,
+        recipe: Driver,
         now: Timestamp,
         progress: Arc<Progress>,
     ) -> Result<Rebuild, Error> {
-        assets::pin(files.as_ref(), &data_dir, &recipe)?;
+        assets::pin(files.as_ref(), &data_dir, recipe.recipe())?;
         let parent = catalog.refresh()?;
         let ranges = parent.ledger.len() as u64;
         progress.begin(ranges, parent.ledger.iter().map(|entry| entry.records).sum());
         let generation = parent.generation + 1;
-        tracing::info!(generation, ranges, recipe = recipe.digest(), "rebuilding the batch view");
+        tracing::info!(
+            generation,
+            ranges,
+            recipe = recipe.recipe().digest(),
+            "rebuilding the batch view"
+        );
         Ok(Rebuild {
             catalog,
             files,
@@ -125,14 +130,15 @@ impl Rebuild {
         }
         // A recipe that an iteration has named meanwhile is newer than ours.
         let is_newest = parent.next_recipe == self.replaced;
-        let next_recipe = if is_newest { self.recipe.digest() } else { &parent.next_recipe };
+        let next_recipe =
+            if is_newest { self.recipe.recipe().digest() } else { &parent.next_recipe };
         Manifest {
             iteration,
             parent: Some(parent.iteration),
             generation: self.generation,
             committed_at,
             cut: parent.cut.clone(),
-            recipe: self.recipe.digest().to_owned(),
+            recipe: self.recipe.recipe().digest().to_owned(),
             next_recipe: next_recipe.to_owned(),
             files,
             ledger,

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use assets::Answers;
 use enrich::Recipe;
 use model::cut::Cut;
 use model::files::Files;
@@ -53,6 +54,8 @@ pub struct Ports {
     pub data_dir: PathBuf,
     pub catalog: Arc<Catalog>,
     pub clock: Arc<dyn Clock>,
+    /// What registries have answered, and who asks them; the speed layer has the same.
+    pub answers: Arc<Answers>,
     /// The recipe as the configuration and the schema folders have it now; asked before each iteration. After an error
     /// the recipe in force stays.
     pub propose: Propose,
@@ -287,7 +290,8 @@ impl Worker {
             ports.raw.partitions(),
             ports.clock.clone(),
             config.batcher(),
-        );
+        )
+        .with_answers(ports.answers.clone());
         {
             let mut status = lock(&status);
             status.iteration = manifest.iteration;

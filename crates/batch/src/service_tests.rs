@@ -38,6 +38,7 @@ fn start(world: World, interval: Duration) -> Running {
         data_dir: DATA.into(),
         catalog: catalog.clone(),
         clock: Arc::new(Fixed(1)),
+        answers: Arc::new(assets::Answers::none()),
         propose: Box::new(move || match unreadable.load(Ordering::SeqCst) {
             true => Err("the schema folder is gone".into()),
             false => Ok(recipe(50)),

@@ -1,5 +1,5 @@
-//! Deterministic simulation: the log alone, then all roles in one process, behind the seams for files, clock and
-//! registry, with every kind of crash.
+//! Deterministic simulation: the log alone, then all roles in one process, behind the seams for files, clock, schema
+//! folders and registries, with every kind of crash.
 //!
 //! One thread, one seed. A failing run prints its seed and the command that replays it. Reading order: what a disk may
 //! do ([`disk`]), the log on it ([`log`]), the whole pipeline against law 1 ([`world`]).
@@ -11,6 +11,8 @@ pub mod disk;
 pub mod log;
 
 pub mod requests;
+
+pub mod network;
 
 pub mod reference;
 

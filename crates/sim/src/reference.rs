@@ -1,12 +1,14 @@
 //! The sequential reference of law 1: the log, record by record, each with the recipe that was in force where it lies.
 //!
 //! It knows no layers, no files and no cut but as history: the recipe of a position is the one that the manifest named
-//! from its cut on, whose next one covers the position; below the cut of a rebuild it is the rebuild's.
+//! from its cut on, whose next one covers the position; below the cut of a rebuild it is the rebuild's. What registries
+//! answered it takes from the facts, and remembers: an answer that is lost and comes back as another one is found out.
 
 use std::collections::BTreeMap;
 
+use assets::Driver;
 use bytes::Bytes;
-use enrich::{Outcome, Recipe};
+use enrich::Outcome;
 use model::cut::Frontier;
 use model::position::{Offset, Partition, Position, RawRecord};
 use model::time::Timestamp;
@@ -21,7 +23,7 @@ use crate::Violation;
 #[derive(Default)]
 pub struct Reference {
     log: BTreeMap<(Partition, Offset), Bytes>,
-    recipes: BTreeMap<String, Recipe>,
+    recipes: BTreeMap<String, Driver>,
     outcomes: BTreeMap<(String, Partition, Offset), MergedRows>,
 }
 
@@ -38,7 +40,7 @@ impl Reference {
         &mut self,
         frontier: &Frontier,
         history: &[Manifest],
-        load: impl Fn(&str) -> Result<Recipe, assets::Error>,
+        load: impl Fn(&str) -> Result<Driver, assets::Error>,
     ) -> Result<MergedRows, Violation> {
         let mut all = MergedRows::default();
         let below: Vec<(Partition, Offset)> = self
@@ -61,7 +63,7 @@ impl Reference {
         recipe: &str,
         partition: &Partition,
         offset: Offset,
-        load: impl Fn(&str) -> Result<Recipe, assets::Error>,
+        load: impl Fn(&str) -> Result<Driver, assets::Error>,
     ) -> Result<MergedRows, Violation> {
         let key = (recipe.to_owned(), partition.clone(), offset);
         if let Some(rows) = self.outcomes.get(&key) {
@@ -74,8 +76,10 @@ impl Reference {
         }
         let bytes = &self.log[&(partition.clone(), offset)];
         let record = RawRecord { partition, offset, bytes };
-        let outcomes = enrich::enrich(&record, &self.recipes[recipe])
-            .map_err(|missing| Violation::new(format!("{partition} {offset}: {missing:?}")))?;
+        let driver = self.recipes.get_mut(recipe).expect("it was loaded just now");
+        let outcomes = driver
+            .drive(&record)
+            .map_err(|error| Violation::new(format!("{partition} {offset}: {error}")))?;
         let rows = shred(partition, offset, outcomes)
             .map_err(|error| Violation::new(error.to_string()))?;
         self.outcomes.insert(key, rows.clone());

@@ -53,25 +53,54 @@ fn event(chance: &mut Chance, number: u64, at: u64) -> Value {
     if chance.coin() {
         return json!({"e": "pv", "p": "web", "tv": "sim-1", "eid": id, "page": format!("page {number}")});
     }
+    let schema = match chance.below(3) {
+        0 => remote(chance.below(REMOTE)).to_string(),
+        _ => CHANGING.to_owned(),
+    };
     let wrapper = "iglu:com.snowplowanalytics.snowplow/unstruct_event/jsonschema/1-0-0";
     let data = if chance.coin() { json!({"arms": 6}) } else { json!({"arms": "six"}) };
-    let event = json!({"schema": wrapper, "data": {"schema": CHANGING, "data": data}});
+    let event = json!({"schema": wrapper, "data": {"schema": schema, "data": data}});
     json!({"e": "ue", "p": "srv", "tv": "sim-1", "eid": id, "ue_pr": event.to_string()})
 }
 
 /// The next form of the schema that changes.
 pub fn schema(chance: &mut Chance) -> (SchemaKey, Value) {
+    let key = SchemaKey::parse(CHANGING).expect("a valid key");
+    (key.clone(), form(&key, chance))
+}
+
+/// A schema that only registries on the network have.
+pub fn remote_schema(chance: &mut Chance) -> (SchemaKey, Value) {
+    let at = chance.below(REMOTE);
+    let key = remote(at);
+    let mut schema = form(&key, chance);
+    if at + 1 < REMOTE && chance.one_in(4) {
+        schema["$supersededBy"] = json!(remote(at + 1).version().to_string());
+    }
+    (key, schema)
+}
+
+/// How many schemas there are on the network, in time.
+const REMOTE: u64 = 5;
+
+fn remote(at: u64) -> SchemaKey {
+    SchemaKey::parse(&format!("iglu:com.acme/remote/jsonschema/1-0-{at}")).expect("a valid key")
+}
+
+fn form(key: &SchemaKey, chance: &mut Chance) -> Value {
     let kind = match chance.below(3) {
         0 => json!("integer"),
         1 => json!("string"),
         _ => json!(["integer", "string"]),
     };
-    let schema = json!({
+    json!({
         "$schema": "http://iglucentral.com/schemas/com.snowplowanalytics.self-desc/schema/jsonschema/1-0-0#",
-        "self": {"vendor": "com.acme", "name": "flake", "format": "jsonschema", "version": "1-0-0"},
+        "self": {
+            "vendor": key.vendor(), "name": key.name(), "format": key.format(),
+            "version": key.version().to_string(),
+        },
         "type": "object",
         "properties": {"arms": {"type": kind}},
         "required": ["arms"],
-    });
-    (SchemaKey::parse(CHANGING).expect("a valid key"), schema)
+    })
 }

@@ -1,5 +1,5 @@
 //! The whole pipeline in one thread: log, archiver, batcher, speed layer and merge, on a disk that forgets, with a
-//! clock that jumps and a registry whose schemas change.
+//! clock that jumps, a schema folder that changes, and in half of the worlds registries that come and go.
 //!
 //! After every step the merged rows of a fresh pin are held against law 1: one sequential reference function over the
 //! log below the pin's frontier, with the recipe in force at each position. Also: a cut never retreats, an answer held
@@ -9,11 +9,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use assets::Registry;
+use assets::ask::Ask;
+use assets::{Answers, Driver, Registry};
 use batch::archiver::{self, Archiver};
 use batch::batcher::{self, Batcher};
 use batch::rebuild::Rebuild;
 use bytes::Bytes;
+use enrich::Recipe;
+use enrich::iglu::Resolver;
 use model::cut::{Cut, Frontier};
 use model::files::Files;
 use model::iglu::SchemaKey;
@@ -32,6 +35,7 @@ use views::realtime::{self, RealtimeView};
 use crate::Violation;
 use crate::chance::Chance;
 use crate::disk::{Disk, Faults};
+use crate::network::Network;
 use crate::reference::Reference;
 use crate::requests;
 
@@ -61,7 +65,7 @@ struct World {
     chance: Chance,
     disk: Disk,
     clock: Arc<JumpyClock>,
-    registry: Arc<ChangingRegistry>,
+    sources: Sources,
     roles: Option<Roles>,
     reference: Reference,
     /// What the raw log holds, as far as it was read.
@@ -72,8 +76,26 @@ struct World {
     history: Vec<String>,
 }
 
+/// Where the schemas of this world come from.
+#[derive(Clone)]
+struct Sources {
+    folder: Arc<ChangingRegistry>,
+    network: Arc<Network>,
+    /// None: a world that asks nobody.
+    resolver: Option<Resolver>,
+}
+
+impl Sources {
+    fn propose(&self, in_force: Option<&Recipe>, answers: &Answers) -> Attempt<Recipe> {
+        let settings = enrich::Settings::default();
+        let resolver = self.resolver.as_ref();
+        Ok(assets::proposed_recipe(&*self.folder, settings, resolver, in_force, answers)?)
+    }
+}
+
 /// Everything that a killed process takes with it.
 struct Roles {
+    answers: Arc<Answers>,
     raw: Arc<Local>,
     enriched: Arc<Local>,
     bad: Arc<Local>,
@@ -100,13 +122,13 @@ impl Clock for JumpyClock {
     }
 }
 
-/// The registry seam: a set of schemas that grows and changes.
+/// The seam to schema folders: a set of schemas that grows and changes.
 #[derive(Debug, Default)]
 struct ChangingRegistry(Mutex<BTreeMap<SchemaKey, Value>>);
 
 impl Registry for ChangingRegistry {
     fn schemas(&self) -> Result<Vec<(SchemaKey, Value)>, assets::Error> {
-        Ok(self.0.lock().expect("nobody panics with the registry").clone().into_iter().collect())
+        Ok(self.0.lock().expect("nobody panics with the folder").clone().into_iter().collect())
     }
 }
 
@@ -119,7 +141,11 @@ impl World {
         World {
             disk: Disk::new(chance.number(), ROOMY),
             clock: Arc::new(JumpyClock(Mutex::new(1_790_000_000_000))),
-            registry: Arc::default(),
+            sources: Sources {
+                folder: Arc::default(),
+                network: Arc::default(),
+                resolver: chance.coin().then(Network::resolver),
+            },
             roles: None,
             reference: Reference::default(),
             read_to: Cut::default(),
@@ -155,7 +181,10 @@ impl World {
             70..77 => self.iterate(),
             77..79 => self.join_files(),
             79..81 => self.rebuild(),
-            81..83 => self.change_registry(),
+            81..83 => match self.chance.coin() {
+                true => self.change_folder(),
+                false => self.change_network(),
+            },
             83..86 => self.hold_an_answer(),
             86..88 => {
                 let jump = self.chance.below(7_200_000) as i64 - 3_600_000;
@@ -224,14 +253,17 @@ impl World {
             PARTITIONS,
             relaxed,
         )?);
-        let proposed = assets::current_recipe(&*self.registry, enrich::Settings::default())?;
+        let ask = Arc::clone(&self.sources.network) as Arc<dyn Ask>;
+        let answers = Arc::new(Answers::open(Arc::clone(&files), &data_dir, Some(ask), 3)?);
+        let proposed = self.sources.propose(None, &answers)?;
         let now = self.clock.now();
         let catalog = Arc::new(Catalog::open(Arc::clone(&files), &data_dir, || {
             assets::pin(&*files, &data_dir, &proposed)?;
             Ok(Manifest::first(proposed.digest(), &now.to_iso()))
         })?);
         let newest = catalog.newest();
-        let recipe = Arc::new(assets::load(&*files, &data_dir, &newest.next_recipe)?);
+        let recipe = assets::load(&*files, &data_dir, &newest.next_recipe)?;
+        let recipe = Driver::new(Arc::new(recipe), Arc::clone(&answers));
         let realtime = Arc::new(RealtimeView::new(realtime::Options {
             memory_bytes_max: 200_000,
             spill: Some((Arc::clone(&files), data_dir.join("spill"))),
@@ -243,7 +275,7 @@ impl World {
             raw.clone(),
             enriched.clone(),
             bad.clone(),
-            Arc::clone(&recipe),
+            recipe,
             &newest.cut,
             self.clock.clone(),
             config,
@@ -252,7 +284,7 @@ impl World {
             enriched.clone(),
             bad.clone(),
             Arc::clone(&realtime),
-            recipe.digest().to_owned(),
+            newest.next_recipe.clone(),
             newest.cut.clone(),
         )?;
         let archiver = Archiver::new(
@@ -269,9 +301,11 @@ impl World {
             raw.partitions(),
             self.clock.clone(),
             batcher::Config { compact_files: 3, ..batcher::Config::default() },
-        );
+        )
+        .with_answers(Arc::clone(&answers));
         let answered_to = newest.cut.clone();
         Ok(Roles {
+            answers,
             raw,
             enriched,
             bad,
@@ -338,10 +372,10 @@ impl World {
     fn on_roles(
         &mut self,
         what: &str,
-        act: impl FnOnce(&mut Roles, &ChangingRegistry) -> Attempt<()>,
+        act: impl FnOnce(&mut Roles, &Sources) -> Attempt<()>,
     ) -> Result<(), Violation> {
         let Some(roles) = &mut self.roles else { return Ok(()) };
-        let done = act(roles, &self.registry);
+        let done = act(roles, &self.sources);
         match &done {
             Ok(()) => self.history.push(what.to_owned()),
             Err(error) => self.history.push(format!("{what}: {}", chain(&**error))),
@@ -352,8 +386,8 @@ impl World {
 
     fn iterate(&mut self) -> Result<(), Violation> {
         let disk = self.disk.clone();
-        self.on_roles("iterate", |roles, registry| {
-            let proposed = assets::current_recipe(registry, enrich::Settings::default())?;
+        self.on_roles("iterate", |roles, sources| {
+            let proposed = roles.propose(sources, &disk)?;
             roles.archiver.flush()?;
             let iterated = roles.batcher.iterate(&proposed)?;
             roles.follow(&iterated.manifest, &disk)?;
@@ -385,9 +419,9 @@ impl World {
     /// A rebuild begins, does a part, or comes in.
     fn rebuild_on(&mut self) -> Result<(), Violation> {
         let disk = self.disk.clone();
-        self.on_roles("rebuild", |roles, registry| {
+        self.on_roles("rebuild", |roles, sources| {
             let Some(mut rebuild) = roles.rebuild.take() else {
-                let recipe = assets::current_recipe(registry, enrich::Settings::default())?;
+                let recipe = roles.propose(sources, &disk)?;
                 roles.rebuild = Some(roles.batcher.begin_rebuild(recipe, Arc::default())?);
                 return Ok(());
             };
@@ -409,10 +443,19 @@ impl World {
     }
 
     /// A schema appears, or one that is there changes.
-    fn change_registry(&mut self) -> Result<(), Violation> {
+    fn change_folder(&mut self) -> Result<(), Violation> {
         let (key, schema) = requests::schema(&mut self.chance);
-        self.history.push(format!("the registry now has {key}: {schema}"));
-        self.registry.0.lock().expect("nobody panics with the registry").insert(key, schema);
+        self.history.push(format!("the folder now has {key}: {schema}"));
+        let folder = &self.sources.folder;
+        folder.0.lock().expect("nobody panics with the folder").insert(key, schema);
+        Ok(())
+    }
+
+    /// Some things happen to the registries on the network.
+    fn change_network(&mut self) -> Result<(), Violation> {
+        for _ in 0..1 + self.chance.below(3) {
+            self.history.push(self.sources.network.change(&mut self.chance));
+        }
         Ok(())
     }
 
@@ -482,12 +525,20 @@ impl World {
 }
 
 impl Roles {
+    /// The recipe as folder and network have it now.
+    fn propose(&self, sources: &Sources, disk: &Disk) -> Attempt<Recipe> {
+        let digest = &self.catalog.newest().next_recipe;
+        let in_force = assets::load(disk, Path::new(DATA_DIR), digest)?;
+        sources.propose(Some(&in_force), &self.answers)
+    }
+
     /// What the binary does after a commit: serve it, and tell the speed layer.
     fn follow(&mut self, manifest: &Manifest, disk: &Disk) -> Attempt<()> {
         if manifest.next_recipe != self.recipe {
             // The recipe that is in force from the manifest's cut on: derive what lies above again.
-            let recipe = Arc::new(assets::load(disk, Path::new(DATA_DIR), &manifest.next_recipe)?);
-            self.enricher.switch(&recipe, &manifest.cut)?;
+            let recipe = assets::load(disk, Path::new(DATA_DIR), &manifest.next_recipe)?;
+            let recipe = Driver::new(Arc::new(recipe), Arc::clone(&self.answers));
+            self.enricher.switch(recipe, &manifest.cut)?;
             self.loader = Loader::open(
                 self.enriched.clone(),
                 self.bad.clone(),

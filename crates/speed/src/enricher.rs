@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::iter::Peekable;
 use std::sync::Arc;
 
+use assets::Driver;
 use bytes::Bytes;
-use enrich::{Outcome, Recipe};
+use enrich::Outcome;
 use model::cut::{Cut, Frontier};
 use model::position::{Offset, Partition, Range, RawRecord};
 use model::time::{Clock, Timestamp};
@@ -59,14 +60,14 @@ impl Enricher {
         raw: Arc<dyn Stream>,
         enriched: Arc<dyn Stream>,
         bad: Arc<dyn Stream>,
-        recipe: Arc<Recipe>,
+        recipe: impl Into<Driver>,
         cut: &Cut,
         clock: Arc<dyn Clock>,
         config: Config,
     ) -> Result<Enricher, Error> {
-        let streams = Streams { raw, enriched, bad };
+        let (streams, recipe) = (Streams { raw, enriched, bad }, recipe.into());
         let open = |index| {
-            let (recipe, clock) = (Arc::clone(&recipe), Arc::clone(&clock));
+            let (recipe, clock) = (recipe.clone(), Arc::clone(&clock));
             PartitionEnricher::open(&streams, index, recipe, cut, clock, config.clone())
         };
         let partitions = (0..streams.partitions()?).map(open).collect::<Result<_, Error>>()?;
@@ -108,8 +109,9 @@ impl Enricher {
     ///
     /// # Errors
     /// When the derived streams cannot be read; then nothing has changed.
-    pub fn switch(&mut self, recipe: &Arc<Recipe>, cut: &Cut) -> Result<(), Error> {
-        let switched = self.partitions.iter().map(|partition| partition.switched(recipe, cut));
+    pub fn switch(&mut self, recipe: impl Into<Driver>, cut: &Cut) -> Result<(), Error> {
+        let recipe = recipe.into();
+        let switched = self.partitions.iter().map(|it| it.switched(recipe.clone(), cut));
         self.partitions = switched.collect::<Result<_, Error>>()?;
         Ok(())
     }
@@ -146,7 +148,8 @@ pub struct PartitionEnricher {
     streams: Streams,
     index: usize,
     raw: Partition,
-    recipe: Arc<Recipe>,
+    /// The recipe, and what it has learned.
+    recipe: Driver,
     cut: Offset,
     position: Offset,
     /// The sequence number of the next range, never used before in either stream.
@@ -167,11 +170,12 @@ impl PartitionEnricher {
     pub fn open(
         streams: &Streams,
         index: usize,
-        recipe: Arc<Recipe>,
+        recipe: impl Into<Driver>,
         cut: &Cut,
         clock: Arc<dyn Clock>,
         config: Config,
     ) -> Result<PartitionEnricher, Error> {
+        let recipe = recipe.into();
         let raw =
             streams.raw.partitions().get(index).cloned().ok_or_else(|| Error::Partitions {
                 stream: streams.raw.name().to_owned(),
@@ -182,7 +186,7 @@ impl PartitionEnricher {
         let mut position = cut.of(&raw);
         while let Some(pair) = pairs.next()? {
             let Mark { recipe: of, range, .. } = pair.mark();
-            if of == recipe.digest()
+            if of == recipe.recipe().digest()
                 && range.partition == raw
                 && Joint::of(range, position) == Joint::Next
             {
@@ -267,9 +271,12 @@ impl PartitionEnricher {
     ///
     /// # Errors
     /// Those of [`PartitionEnricher::open`].
-    pub fn switched(&self, recipe: &Arc<Recipe>, cut: &Cut) -> Result<PartitionEnricher, Error> {
-        let (recipe, clock) = (Arc::clone(recipe), Arc::clone(&self.clock));
-        let config = self.config.clone();
+    pub fn switched(
+        &self,
+        recipe: impl Into<Driver>,
+        cut: &Cut,
+    ) -> Result<PartitionEnricher, Error> {
+        let (clock, config) = (Arc::clone(&self.clock), self.config.clone());
         let mut next =
             PartitionEnricher::open(&self.streams, self.index, recipe, cut, clock, config)?;
         next.sequence = next.sequence.max(self.sequence);
@@ -277,8 +284,11 @@ impl PartitionEnricher {
         Ok(next)
     }
 
-    /// Enriches records from the position on, until they run out or one stream has a bite full. The range ends where
-    /// the next record begins, or at `end`.
+    /// Enriches records from the position on, until they run out, one stream has a bite full, or a record waits for
+    /// something outside. The range ends where the next record begins, or at `end`.
+    ///
+    /// # Errors
+    /// When the first record waits.
     fn enrich_range<'a>(
         &mut self,
         records: &mut Peekable<impl Iterator<Item = &'a Record>>,
@@ -286,7 +296,7 @@ impl PartitionEnricher {
         now: Timestamp,
     ) -> Result<Made, Error> {
         let range = Range { partition: self.raw.clone(), from: self.position, to: end };
-        let recipe = self.recipe.digest().to_owned();
+        let recipe = self.recipe.recipe().digest().to_owned();
         let counts = Counts::default();
         let mark = Mark { recipe, range, sequence: self.sequence, records: 0, counts };
         // A number stands for one attempt at one range: a reader never pairs the halves of two.
@@ -304,12 +314,18 @@ impl PartitionEnricher {
             }
             let at =
                 RawRecord { partition: &self.raw, offset: record.offset, bytes: &record.bytes };
-            let outcomes = assets::drive(&at, &self.recipe).map_err(|source| Error::Enrich {
-                partition: self.raw.clone(),
-                offset: record.offset,
-                source,
-            })?;
-            made.add(record.offset, outcomes, now);
+            match self.recipe.drive(&at) {
+                Ok(outcomes) => made.add(record.offset, outcomes, now),
+                // What comes before it does not wait: it is written, and the next range begins with this record.
+                Err(_) if made.mark.records > 0 => {
+                    made.mark.range.to = record.offset;
+                    break;
+                }
+                Err(source) => {
+                    let (partition, offset) = (self.raw.clone(), record.offset);
+                    return Err(Error::Enrich { partition, offset, source });
+                }
+            }
             records.next();
         }
         Ok(made)

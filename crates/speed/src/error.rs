@@ -28,3 +28,10 @@ pub enum Error {
     #[error("start the thread of `{partition}`")]
     Thread { partition: Partition, source: std::io::Error },
 }
+
+impl Error {
+    /// Whether a registry gives no answer: nothing is broken here.
+    pub fn waits(&self) -> bool {
+        matches!(self, Error::Enrich { source, .. } if source.waits())
+    }
+}

@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use enrich::Recipe;
+use assets::Driver;
 use model::cut::{Cut, Frontier};
 use model::position::{Offset, Partition};
 use model::time::Clock;
@@ -49,11 +49,12 @@ impl Speed {
     /// be started.
     pub fn start(
         ports: Ports,
-        recipe: Arc<Recipe>,
+        recipe: impl Into<Driver>,
         cut: Cut,
         config: Config,
     ) -> Result<Running, Error> {
         ports.streams.partitions()?;
+        let recipe = recipe.into();
         let ends_at_start = raw_ends(&*ports.streams.raw)?;
         let partitions = ports.streams.raw.partitions().iter();
         let states = partitions.map(|_| Mutex::new(State::new())).collect();
@@ -110,11 +111,11 @@ impl Running {
     /// Goes over to another recipe from `cut` on. Rows of the recipe before stay in the real-time view, at the frontier
     /// that they have reached, until [`RealtimeView::forget`]. To be called once the iteration that names the recipe is
     /// committed; `caught_up` then speaks of the new recipe.
-    pub fn switch(&self, recipe: Arc<Recipe>, cut: &Cut) {
+    pub fn switch(&self, recipe: impl Into<Driver>, cut: &Cut) {
         let mut orders = self.shared.orders();
         orders.number += 1;
         orders.switched_at = orders.number;
-        orders.recipe = recipe;
+        orders.recipe = recipe.into();
         orders.cut = cut.clone();
     }
 
@@ -144,12 +145,13 @@ impl Running {
                 visible_to: state.visible_to,
                 raw_end: raw.end(partition).unwrap_or(state.written_to),
                 stalled: state.stalled,
+                waits: state.waits,
                 rewinds: state.rewinds,
                 tally: state.tally,
             }
         };
         let partitions = raw.partitions().iter().enumerate().map(partition).collect();
-        Status { recipe: self.shared.orders().recipe.digest().to_owned(), partitions }
+        Status { recipe: self.shared.orders().recipe.recipe().digest().to_owned(), partitions }
     }
 
     /// Ends the threads after the batch that each has in hand. What is not enriched yet lies in the raw stream.
@@ -193,6 +195,8 @@ pub struct PartitionStatus {
     pub raw_end: Offset,
     /// Why nothing moves, if something is in the way.
     pub stalled: Option<String>,
+    /// Whether that is a registry that gives no answer.
+    pub waits: bool,
     /// How often ranges got lost in the derived streams and were enriched again.
     pub rewinds: u64,
     /// What was enriched since the start; ranges that were enriched again count again.
@@ -205,6 +209,11 @@ impl Status {
         let mut sum = Tally::default();
         self.partitions.iter().for_each(|partition| sum.join(&partition.tally));
         sum
+    }
+
+    /// Partitions that wait for a registry.
+    pub fn waiting(&self) -> usize {
+        self.partitions.iter().filter(|partition| partition.waits).count()
     }
 
     /// What is in the way of the first partition that is held up.
@@ -237,7 +246,7 @@ struct Shared {
 #[derive(Clone, Debug)]
 struct Orders {
     number: u64,
-    recipe: Arc<Recipe>,
+    recipe: Driver,
     /// The order that named the recipe.
     switched_at: u64,
     cut: Cut,
@@ -252,6 +261,7 @@ struct State {
     written_to: Offset,
     visible_to: Offset,
     stalled: Option<String>,
+    waits: bool,
     rewinds: u64,
     tally: Tally,
 }
@@ -263,6 +273,7 @@ impl State {
             written_to: Offset::BEGINNING,
             visible_to: Offset::BEGINNING,
             stalled: None,
+            waits: false,
             rewinds: 0,
             tally: Tally::default(),
         }
@@ -318,6 +329,8 @@ enum Turn {
     Moved,
     Idle,
     Held(String),
+    /// A registry gives no answer.
+    Waits(String),
 }
 
 impl Worker {
@@ -328,19 +341,23 @@ impl Worker {
     fn run(mut self) {
         let mut pause = RETRY_PAUSE;
         while !self.shared.stopping() {
-            let turn = self.turn().unwrap_or_else(|error| Turn::Held(describe(&error)));
+            let turn = self.turn().unwrap_or_else(|error| match error.waits() {
+                true => Turn::Waits(describe(&error)),
+                false => Turn::Held(describe(&error)),
+            });
+            let waits = matches!(turn, Turn::Waits(_));
             match turn {
                 Turn::Moved => {
-                    self.publish(None);
+                    self.publish(None, waits);
                     pause = RETRY_PAUSE;
                 }
                 Turn::Idle => {
-                    self.publish(None);
+                    self.publish(None, waits);
                     pause = RETRY_PAUSE;
                     self.wait();
                 }
-                Turn::Held(reason) => {
-                    self.publish(Some(reason));
+                Turn::Held(reason) | Turn::Waits(reason) => {
+                    self.publish(Some(reason), waits);
                     self.shared.pause(pause);
                     pause = (pause * 2).min(RETRY_PAUSE_MAX);
                 }
@@ -397,10 +414,10 @@ impl Worker {
 
     fn open(&self, orders: &Orders) -> Result<Halves, Error> {
         let Ports { streams, realtime, clock } = &self.shared.ports;
-        let (recipe, config) = (Arc::clone(&orders.recipe), self.shared.config.clone());
-        let digest = recipe.digest().to_owned();
+        let (recipe, config) = (orders.recipe.clone(), self.shared.config.clone());
+        let digest = recipe.recipe().digest().to_owned();
         let enricher = match &self.halves {
-            Some(before) => before.enricher.switched(&recipe, &orders.cut)?,
+            Some(before) => before.enricher.switched(recipe, &orders.cut)?,
             None => {
                 let clock = Arc::clone(clock);
                 PartitionEnricher::open(streams, self.index, recipe, &orders.cut, clock, config)?
@@ -428,7 +445,7 @@ impl Worker {
         }
     }
 
-    fn publish(&self, stalled: Option<String>) {
+    fn publish(&self, stalled: Option<String>, waits: bool) {
         let mut state = self.shared.state(self.index);
         if let Some(reason) = &stalled
             && state.stalled.as_ref() != Some(reason)
@@ -436,6 +453,7 @@ impl Worker {
             tracing::warn!(partition = %self.raw, reason, "the speed layer is held up");
         }
         state.stalled = stalled;
+        state.waits = waits;
         state.obeyed = self.obeyed;
         if let Some(halves) = &self.halves {
             state.written_to = halves.enricher.position();

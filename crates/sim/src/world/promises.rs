@@ -2,7 +2,9 @@
 //! everything that was accepted.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use assets::{Answers, Driver};
 use stream::Stream;
 use views::catalog::Manifest;
 use views::merge;
@@ -57,7 +59,11 @@ impl World {
             let what = format!("the generation before does not answer: {}", chain(&error));
             return Err(Violation::new(what));
         }
-        let load = |digest: &str| assets::load(&self.disk, Path::new(DATA_DIR), digest);
+        let facts = || Answers::reading(Arc::new(self.disk.clone()), Path::new(DATA_DIR));
+        let load = |digest: &str| {
+            let recipe = assets::load(&self.disk, Path::new(DATA_DIR), digest)?;
+            Ok(Driver::new(Arc::new(recipe), Arc::new(facts())))
+        };
         let expected = self.reference.rows(&pin.frontier, &history, load)?;
         compare(&merged.events, &expected.events, "events")?;
         compare(&merged.bad_rows, &expected.bad_rows, "bad rows")
@@ -93,6 +99,7 @@ impl World {
         self.history.push("all faults end".to_owned());
         self.disk.set_faults(Faults::default());
         self.disk.set_capacity(ROOMY);
+        self.sources.network.settle();
         self.bury();
         // A log that was poisoned by a failed sync wants a restart.
         self.crash();

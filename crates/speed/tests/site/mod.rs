@@ -213,7 +213,7 @@ impl Site {
     /// Goes over to another recipe from `cut` on; the view keeps what it has.
     pub(crate) fn switch(&mut self, recipe: Arc<Recipe>, cut: Cut) {
         (self.recipe, self.cut) = (recipe, cut);
-        self.enricher.switch(&self.recipe, &self.cut).unwrap();
+        self.enricher.switch(Arc::clone(&self.recipe), &self.cut).unwrap();
         self.loader = open_loader(&self.enriched, &self.bad, &self.view, &self.recipe, &self.cut);
     }
 
