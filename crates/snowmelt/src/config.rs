@@ -6,7 +6,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use assets::resolver_config::ResolverConfig;
 use serde::{Deserialize, Serialize};
+use stream::disk::Disk;
 
 /// The whole tree. Every key has a default that runs on a laptop with nothing else installed.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -46,6 +48,10 @@ pub(crate) struct Enrich {
     /// Folders of Iglu schemas laid out as `vendor/name/format/version`; the first folder that has a schema wins.
     /// Read at every iteration. Default: none, so only the embedded schemas are known.
     pub(crate) schemas: Vec<PathBuf>,
+    /// Registries on the network, asked for schemas that are neither embedded nor in `schemas`: `iglu-central`, or the
+    /// path of a Snowplow resolver JSON, which is read at the start. Default: none, and no network is used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) resolver: Option<String>,
     /// The deepest nesting of a JSON text; deeper ones are bad rows. Default: 50.
     pub(crate) json_depth_max: u32,
     /// The largest enriched event or bad row, in bytes; larger ones become a size violation. Default: 1000000.
@@ -87,6 +93,7 @@ impl Default for Enrich {
         let settings = ::enrich::Settings::default();
         Enrich {
             schemas: Vec::new(),
+            resolver: None,
             json_depth_max: settings.json_depth_max,
             record_bytes_max: settings.record_bytes_max,
         }
@@ -94,6 +101,15 @@ impl Default for Enrich {
 }
 
 impl Enrich {
+    /// Whom to ask for other schemas; none if nobody is to be asked.
+    ///
+    /// # Errors
+    /// For a file that cannot be read, or is no resolver configuration.
+    pub(crate) fn resolver_config(&self) -> Result<Option<ResolverConfig>> {
+        let named = self.resolver.as_deref();
+        Ok(named.map(|named| ResolverConfig::read(&Disk, named)).transpose()?)
+    }
+
     /// The settings of the recipe.
     pub(crate) fn settings(&self) -> ::enrich::Settings {
         ::enrich::Settings {
@@ -189,8 +205,9 @@ pub(crate) fn dump(config: &Config) -> Result<String> {
 }
 
 /// Keys that have no value unless they are given one, and what that means.
-const UNSET: [(&str, &str); 8] = [
+const UNSET: [(&str, &str); 9] = [
     ("stream.disk-reserve", "the larger of 1 GiB and 5 % of the disk; 0 switches it off"),
+    ("enrich.resolver", "no registry is asked; iglu-central, or the path of a resolver JSON"),
     ("collector.cookie.fallback-domain", "no Domain attribute when no domain matches"),
     ("collector.cookie.client-cookie-name", "no second cookie"),
     ("server.password", "none, which only a loopback `server.bind` allows"),
@@ -249,6 +266,18 @@ fn check(config: &Config) -> Result<()> {
         if !folder.is_dir() {
             problems.push(format!("`enrich.schemas`: `{}` is not a folder", folder.display()));
         }
+    }
+    match config.enrich.resolver_config() {
+        Ok(Some(resolver)) => {
+            for folder in resolver.folders.iter().filter(|folder| !folder.is_dir()) {
+                problems.push(format!(
+                    "`enrich.resolver`: the embedded repository `{}` is not a folder",
+                    folder.display()
+                ));
+            }
+        }
+        Ok(None) => {}
+        Err(error) => problems.push(format!("`enrich.resolver`: {error:#}")),
     }
     if problems.is_empty() { Ok(()) } else { bail!("configuration: {}", problems.join("; ")) }
 }
@@ -375,6 +404,32 @@ mod tests {
             load_with(&["data-dir.x=1", "data-dir=/tmp"], &[])
                 .is_ok_and(|c| c.data_dir == Path::new("/tmp"))
         );
+    }
+
+    #[test]
+    fn a_resolver_is_checked_and_its_keys_are_not_shown() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("resolver.json");
+        let set = format!("enrich.resolver={}", path.display());
+        let error = load_with(&[&set], &[]).unwrap_err().to_string();
+        assert!(error.contains("`enrich.resolver`: read the resolver configuration"), "{error}");
+        let text = |uri: &str| {
+            let schema = "iglu:com.snowplowanalytics.iglu/resolver-config/jsonschema/1-0-1";
+            let repository = format!(
+                r#"{{"name":"A","priority":0,"vendorPrefixes":[],"connection":{{"http":{{"uri":"{uri}","apikey":"s3cret"}}}}}}"#
+            );
+            format!(
+                r#"{{"schema":"{schema}","data":{{"cacheSize":1,"repositories":[{repository}]}}}}"#
+            )
+        };
+        std::fs::write(&path, text("iglu.example")).unwrap();
+        let error = load_with(&[&set], &[]).unwrap_err().to_string();
+        assert!(error.contains("`data.repositories[0].connection.http.uri`"), "{error}");
+        assert!(!error.contains("s3cret"), "{error}");
+        std::fs::write(&path, text("http://iglu.example")).unwrap();
+        let dumped = dump(&load_with(&[&set], &[]).unwrap()).unwrap();
+        assert!(dumped.contains("resolver = ") && !dumped.contains("s3cret"), "{dumped}");
+        assert!(load_with(&["enrich.resolver=iglu-central"], &[]).is_ok());
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub(crate) struct Process {
     pub(crate) speed: Arc<speed::Running>,
     pub(crate) collector: Arc<Counters>,
     pub(crate) lambda: Arc<Lambda>,
+    pub(crate) answers: Arc<assets::Answers>,
 }
 
 impl Control for Process {
@@ -65,7 +66,9 @@ impl Control for Process {
                 "enriched": tally.counts.enriched,
                 "bad": tally.counts.bad,
                 "held_up": speed.stalled(),
+                "waiting_partitions": speed.waiting(),
             },
+            "facts": self.answers.stats().facts,
             "batch": {
                 "iteration": batch.iteration,
                 "archived": batch.archived,
@@ -83,6 +86,7 @@ impl Control for Process {
         self.collector_metrics(&mut text);
         self.speed_metrics(&mut text);
         self.batch_metrics(&mut text);
+        self.registry_metrics(&mut text);
         text
     }
 
@@ -220,6 +224,24 @@ impl Process {
             "chunks in spill/",
             realtime.spilled_chunks,
         );
+    }
+
+    fn registry_metrics(&self, text: &mut String) {
+        let stats = self.answers.stats();
+        let help = "answers of registries on disk";
+        metric(text, "snowmelt_facts", "gauge", help, stats.facts);
+        metric(text, "snowmelt_facts_bytes", "gauge", "their bytes", stats.bytes);
+        let name = "snowmelt_registry_questions_total";
+        header(text, name, "counter", "questions to registries, by what came of them");
+        for (registry, said, count) in &stats.questions {
+            // As Prometheus wants a label's value written.
+            let registry = registry.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let result = said.as_str();
+            let _ = writeln!(text, "{name}{{registry=\"{registry}\",result=\"{result}\"}} {count}");
+        }
+        let waiting = self.speed.status().waiting() as u64;
+        let help = "partitions that wait for a registry";
+        metric(text, "snowmelt_waiting_partitions", "gauge", help, waiting);
     }
 
     fn batch_metrics(&self, text: &mut String) {

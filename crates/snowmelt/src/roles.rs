@@ -13,7 +13,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use assets::Folders;
+use assets::ask::Ask;
+use assets::resolver_config::ResolverConfig;
+use assets::{Answers, Driver, Folders};
 use batch::archiver::Archiver;
 use batch::batcher::{Batcher, Iterated};
 use batch::hand_over;
@@ -61,6 +63,15 @@ struct Ground {
     catalog: Arc<Catalog>,
     /// The recipe in force from the cut on.
     recipe: Recipe,
+    recipes: Recipes,
+}
+
+/// What makes a recipe of the configuration, and answers what it leaves open.
+struct Recipes {
+    files: Arc<dyn Files>,
+    enrich: crate::config::Enrich,
+    resolver: Option<ResolverConfig>,
+    answers: Arc<Answers>,
 }
 
 impl Roles {
@@ -74,8 +85,10 @@ impl Roles {
         allow_many_open_files();
         expect_free_port(config)?;
         let data_dir = folder.path().to_owned();
-        let Ground { files, raw, catalog, recipe } = open_ground(config, &data_dir)?;
+        let Ground { files, raw, catalog, recipe, recipes } = open_ground(config, &data_dir)?;
         let newest = catalog.newest();
+        let answers = Arc::clone(&recipes.answers);
+        let recipe = Driver::new(Arc::new(recipe), Arc::clone(&answers));
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let realtime = Arc::new(RealtimeView::new(realtime::Options {
             memory_bytes_max: config.speed.memory_bytes_max as u64,
@@ -90,15 +103,14 @@ impl Roles {
             bad: derived[1].clone(),
         };
         let ports = speed::service::Ports { streams, realtime, clock: Arc::clone(&clock) };
-        let speed =
-            speed::Speed::start(ports, Arc::new(recipe), newest.cut.clone(), config.speed.clone())
-                .context("start the speed layer")?;
+        let speed = speed::Speed::start(ports, recipe, newest.cut.clone(), config.speed.clone())
+            .context("start the speed layer")?;
         let speed = Arc::new(speed);
 
         let collector =
             collector::server::start(collector_config(config), raw.clone(), Arc::clone(&clock))
                 .context("start the collector")?;
-        let batch = start_batch(config, &data_dir, &files, &raw, &catalog, &lambda, &speed)?;
+        let batch = start_batch(config, &data_dir, recipes, &raw, &catalog, &lambda, &speed)?;
         if !wait_until_ready(&speed, endings)? {
             collector.shutdown();
             raw.close();
@@ -110,6 +122,7 @@ impl Roles {
             speed: Arc::clone(&speed),
             collector: Arc::clone(&collector.counters),
             lambda: Arc::clone(&lambda),
+            answers,
         });
         let raw_ends = Arc::clone(&raw);
         let ports = serving::server::Ports {
@@ -188,7 +201,7 @@ pub(crate) fn iterate_once(
 ) -> Result<Iterated> {
     let data_dir = folder.path();
     // Only a server proposes another recipe: here the configuration may not be the one that it runs with.
-    let Ground { files, raw, catalog, recipe: in_force } = open_ground(config, data_dir)?;
+    let Ground { files, raw, catalog, recipe: in_force, recipes } = open_ground(config, data_dir)?;
     let cut = catalog.newest().cut.clone();
     let mut archiver = Archiver::new(
         raw.clone(),
@@ -199,7 +212,6 @@ pub(crate) fn iterate_once(
     )
     .context("open the master dataset")?;
     archiver.flush().context("archive the raw stream")?;
-    let proposing = Arc::clone(&files);
     let mut batcher = Batcher::new(
         catalog,
         files,
@@ -207,10 +219,12 @@ pub(crate) fn iterate_once(
         raw.partitions(),
         Arc::new(SystemClock),
         config.batch.batcher(),
-    );
+    )
+    .with_answers(Arc::clone(&recipes.answers));
     let mut iterated = batcher.iterate(&in_force).context("run an iteration")?;
     if rebuild {
-        let recipe = propose(&proposing, config).context("read the recipe of the configuration")?;
+        let recipe =
+            recipes.propose(Some(&in_force)).context("read the recipe of the configuration")?;
         let mut rebuild = batcher
             .begin_rebuild(recipe, batcher.progress())
             .context("begin to rebuild the batch view")?;
@@ -251,9 +265,10 @@ fn open_ground(config: &Config, data_dir: &Path) -> Result<Ground> {
             raw.partitions().len()
         );
     }
+    let recipes = Recipes::open(config, &files, data_dir)?;
     let catalog = Catalog::open(Arc::clone(&files), data_dir, || {
         // The recipe of the configuration is in force from the very beginning.
-        let recipe = propose(&files, config)?;
+        let recipe = recipes.propose(None)?;
         assets::pin(&*files, data_dir, &recipe)?;
         Ok(Manifest::first(recipe.digest(), &SystemClock.now().to_iso()))
     })
@@ -261,10 +276,11 @@ fn open_ground(config: &Config, data_dir: &Path) -> Result<Ground> {
     let raw = Arc::new(raw);
     expect_whole_log(config, &raw, &catalog, &files, data_dir)?;
     let recipe = hand_over::recipe_in_force(&catalog, &*files, data_dir, &SystemClock, || {
-        propose(&files, config)
+        // What was found absent under the recipe before may be there now.
+        assets::asking_anew(&recipes.propose(None)?, &recipes.answers)
     })
     .context("load the recipe in force")?;
-    Ok(Ground { files, raw, catalog: Arc::new(catalog), recipe })
+    Ok(Ground { files, raw, catalog: Arc::new(catalog), recipe, recipes })
 }
 
 /// A raw stream that ends below what was archived from it has lost records, and would hand out their positions again.
@@ -309,10 +325,29 @@ fn allow_many_open_files() {
     }
 }
 
-/// The recipe as the configuration and the schema folders have it now.
-fn propose(files: &Arc<dyn Files>, config: &Config) -> Result<Recipe, assets::Error> {
-    let folders = Folders::new(Arc::clone(files), config.enrich.schemas.clone());
-    assets::current_recipe(&folders, config.enrich.settings())
+impl Recipes {
+    /// Asks nobody yet.
+    fn open(config: &Config, files: &Arc<dyn Files>, data_dir: &Path) -> Result<Recipes> {
+        let resolver = config.enrich.resolver_config().context("read `enrich.resolver`")?;
+        let ask = resolver.as_ref().map(|resolver| Arc::new(resolver.http()) as Arc<dyn Ask>);
+        let in_memory_max = resolver
+            .as_ref()
+            .map_or(assets::answers::IN_MEMORY_DEFAULT, |resolver| resolver.in_memory_max);
+        let answers = Answers::open(Arc::clone(files), data_dir, ask, in_memory_max)
+            .context("open the facts")?;
+        let (files, enrich) = (Arc::clone(files), config.enrich.clone());
+        Ok(Recipes { files, enrich, resolver, answers: Arc::new(answers) })
+    }
+
+    /// The recipe as the configuration, the schema folders and the registries have it now.
+    fn propose(&self, in_force: Option<&Recipe>) -> Result<Recipe, assets::Error> {
+        let mut folders = self.enrich.schemas.clone();
+        folders.extend(self.resolver.iter().flat_map(|resolver| resolver.folders.clone()));
+        let folders = Folders::new(Arc::clone(&self.files), folders);
+        let resolver = self.resolver.as_ref().map(|resolver| &resolver.resolver);
+        let settings = self.enrich.settings();
+        assets::proposed_recipe(&folders, settings, resolver, in_force, &self.answers)
+    }
 }
 
 fn open_derived(
@@ -352,27 +387,36 @@ fn collector_config(config: &Config) -> collector::Config {
 fn start_batch(
     config: &Config,
     data_dir: &Path,
-    files: &Arc<dyn Files>,
+    recipes: Recipes,
     raw: &Arc<Local>,
     catalog: &Arc<Catalog>,
     lambda: &Arc<Lambda>,
     speed: &Arc<speed::Running>,
 ) -> Result<batch::service::Service> {
-    let proposing = (Arc::clone(files), config.clone());
+    let files = Arc::clone(&recipes.files);
     let follower = Follower {
         lambda: Arc::clone(lambda),
         speed: Arc::clone(speed),
-        files: Arc::clone(files),
+        files: Arc::clone(&files),
         data_dir: data_dir.to_owned(),
+        answers: Arc::clone(&recipes.answers),
+    };
+    let answers = Arc::clone(&recipes.answers);
+    let (newest, folder) = (Arc::clone(catalog), data_dir.to_owned());
+    let propose = move || -> Result<enrich::Recipe> {
+        let digest = newest.newest().next_recipe.clone();
+        let in_force = assets::load(&*recipes.files, &folder, &digest)?;
+        recipes.propose(Some(&in_force))
     };
     let (pins, in_use) = (Arc::clone(lambda), Arc::clone(lambda));
     let ports = batch::service::Ports {
         raw: raw.clone(),
-        files: Arc::clone(files),
+        files,
         data_dir: data_dir.to_owned(),
         catalog: Arc::clone(catalog),
         clock: Arc::new(SystemClock),
-        propose: Box::new(move || propose(&proposing.0, &proposing.1).map_err(Into::into)),
+        answers,
+        propose: Box::new(move || propose().map_err(Into::into)),
         after_commit: Box::new(move |manifest| follower.follow(manifest)),
         oldest_pinned: Box::new(move || pins.oldest_pinned_cut()),
         in_use: Box::new(move || in_use.iterations_in_use()),
@@ -386,6 +430,7 @@ struct Follower {
     speed: Arc<speed::Running>,
     files: Arc<dyn Files>,
     data_dir: std::path::PathBuf,
+    answers: Arc<Answers>,
 }
 
 impl Follower {
@@ -394,7 +439,10 @@ impl Follower {
     fn follow(&self, manifest: &Arc<Manifest>) {
         if manifest.next_recipe != self.speed.status().recipe {
             match assets::load(&*self.files, &self.data_dir, &manifest.next_recipe) {
-                Ok(recipe) => self.speed.switch(Arc::new(recipe), &manifest.cut),
+                Ok(recipe) => {
+                    let recipe = Driver::new(Arc::new(recipe), Arc::clone(&self.answers));
+                    self.speed.switch(recipe, &manifest.cut);
+                }
                 Err(error) => {
                     tracing::error!(%error, "the speed layer stays on the recipe before; restart to try again");
                     return;

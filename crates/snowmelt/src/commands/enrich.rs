@@ -1,7 +1,7 @@
 //! `snowmelt enrich`: the enrich function alone, offline: raw records in, outcomes out.
 //!
-//! Nothing is stored and nothing is asked: the same input and folders give the same output, but for the times of
-//! bad rows and `etl_tstamp`.
+//! Nothing is stored, and nobody is asked unless a resolver is given: the same input, folders and answers give the same
+//! output, but for the times of bad rows and `etl_tstamp`.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use ::enrich::{Outcome, Recipe};
+use ::enrich::Outcome;
 use anyhow::{Context, Result, bail};
+use assets::resolver_config::ResolverConfig;
+use assets::{Answers, Driver};
 use base64::Engine;
 use model::position::{Offset, Partition, RawRecord};
 use model::time::{Clock, Timestamp};
@@ -27,12 +29,17 @@ use crate::clock::SystemClock;
 /// Examples:
 ///   snowmelt stream dump raw --data-dir ./snowmelt-data | snowmelt enrich
 ///   snowmelt enrich --schemas ./schemas records.b64
+///   snowmelt enrich --resolver ./resolver.json records.b64
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Enrich {
     /// A folder of Iglu schemas laid out as vendor/name/format/version; may be given more than once
     #[arg(long, value_name = "DIR")]
     schemas: Vec<PathBuf>,
+    /// A Snowplow resolver JSON, or `iglu-central`: ask these registries for all other schemas. Without it no network
+    /// is used, and a schema that is in no folder is absent
+    #[arg(long, value_name = "FILE")]
+    resolver: Option<String>,
     /// The form of the input
     #[arg(long, value_enum, default_value_t = Input::ThriftBase64)]
     input: Input,
@@ -53,14 +60,12 @@ impl Enrich {
                 bail!("`--schemas {}` is not a folder", folder.display());
             }
         }
-        let registry = assets::Folders::new(Arc::new(stream::disk::Disk), self.schemas);
-        let recipe = assets::current_recipe(&registry, ::enrich::Settings::default())
-            .context("read the schemas")?;
+        let mut driver = driver(self.schemas, self.resolver.as_deref())?;
         let files = if self.files.is_empty() { vec![PathBuf::from("-")] } else { self.files };
         let mut out = std::io::BufWriter::new(std::io::stdout().lock());
         for file in &files {
             let Input::ThriftBase64 = self.input;
-            enrich_file(file, &recipe, &mut out)
+            enrich_file(file, &mut driver, &mut out)
                 .with_context(|| format!("enrich `{}`", file.display()))?;
         }
         out.flush()?;
@@ -68,7 +73,30 @@ impl Enrich {
     }
 }
 
-fn enrich_file(file: &Path, recipe: &Recipe, out: &mut dyn Write) -> Result<()> {
+/// The recipe of these folders and registries, and who asks the latter.
+fn driver(mut folders: Vec<PathBuf>, resolver: Option<&str>) -> Result<Driver> {
+    let files = Arc::new(stream::disk::Disk);
+    let config = resolver.map(|named| ResolverConfig::read(&*files, named)).transpose();
+    let config = config.context("read `--resolver`")?;
+    folders.extend(config.iter().flat_map(|config| config.folders.clone()));
+    let answers = match &config {
+        None => Answers::none(),
+        Some(config) => {
+            let uris = config.resolver.repositories.iter().map(|it| it.uri.as_str());
+            let uris: Vec<&str> = uris.collect();
+            eprintln!("schemas that are not at hand are asked for at {}", uris.join(", "));
+            Answers::in_memory(Arc::new(config.http()))
+        }
+    };
+    let registry = assets::Folders::new(files, folders);
+    let (settings, resolver) =
+        (::enrich::Settings::default(), config.as_ref().map(|config| &config.resolver));
+    let recipe = assets::proposed_recipe(&registry, settings, resolver, None, &answers);
+    let recipe = recipe.context("read the schemas")?;
+    Ok(Driver::new(Arc::new(recipe), Arc::new(answers)))
+}
+
+fn enrich_file(file: &Path, driver: &mut Driver, out: &mut dyn Write) -> Result<()> {
     let lines: Box<dyn BufRead> = if file == Path::new("-") {
         Box::new(std::io::stdin().lock())
     } else {
@@ -88,7 +116,9 @@ fn enrich_file(file: &Path, recipe: &Recipe, out: &mut dyn Write) -> Result<()> 
             offset: Offset::from_number(number as u64),
             bytes: &bytes,
         };
-        let outcomes = assets::drive(&record, recipe)?;
+        let outcomes = driver.drive(&record).with_context(|| {
+            format!("enrich line {}; what comes before it is printed", number + 1)
+        })?;
         writeln!(out, "{}", to_json(&record, outcomes, SystemClock.now())?)?;
     }
     Ok(())
