@@ -21,6 +21,7 @@ usage: cargo xtask COMMAND
                simulator among them), lints, docs
   setup        only install what the tests need (the Python and Node trackers, and clients
                of PostgreSQL)
+  generate     write the pages under docs/reference/ again, from the code
   sim [ARGS]   the simulator: --seeds N, --from SEED, --seed SEED to replay one
   bench [NAME] the measurements of docs/benchmarks.md, in release: collector, enrich, batch,
                pipeline; first-run only when named
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
                 println!("ready: TRACKERS_DIR={}", trackers.display());
                 println!("ready: PG_CLIENTS_DIR={}", clients.display());
             }),
+        Some("generate") if rest.is_empty() => generate(),
         Some("sim") => simulate(rest),
         Some("bench") => bench::bench(rest),
         _ => {
@@ -76,6 +78,13 @@ fn test() -> Result<()> {
     })?;
     println!("\nall checks passed in {} s", started.elapsed().as_secs());
     Ok(())
+}
+
+/// The test that finds a stale page writes it instead.
+fn generate() -> Result<()> {
+    let mut command = Command::new(cargo_path());
+    command.args(["test", "--locked", "--package", "snowmelt", "--bin", "snowmelt", "reference"]);
+    run(command.env("BLESS", "1"))
 }
 
 fn simulate(arguments: &[String]) -> Result<()> {

@@ -89,7 +89,7 @@ impl Folders {
             if self.is_folder(&path)? {
                 folders.push(path);
             } else {
-                tracing::warn!(path = %path.display(), "skip a file that is no schema: schemas lie at vendor/name/jsonschema/1-0-0");
+                tracing::warn!(file = %path.display(), "skip a file that is no schema: schemas lie at vendor/name/jsonschema/1-0-0");
             }
         }
         Ok(folders)

@@ -314,7 +314,11 @@ impl Batcher {
         match self.catalog.refresh() {
             Ok(newest) => self.garbage.after_failure(&newest, Some(generation)),
             Err(error) => {
-                tracing::warn!(%error, "left the files of an unfinished rebuild for the next start");
+                tracing::warn!(
+                    generation,
+                    error = sentence(&error),
+                    "left the files of an unfinished rebuild for the next start"
+                );
             }
         }
     }

@@ -4,17 +4,19 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{archiver, batcher};
 
 /// How the batch layer works.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Config {
     /// How long after an iteration the next one begins; without new data there is none. Default: `10m`.
     /// Shorter keeps the real-time view smaller, and makes more and smaller table files.
     #[serde(with = "model::duration::serde")]
+    #[schemars(with = "String", extend("format" = "duration"))]
     pub interval: Duration,
     /// Uncompressed bytes of raw records after which a file of the master dataset is closed. Default: 67108864 (64 MiB).
     /// Each file is one piece of work of an iteration: smaller files spread a short iteration over more cores.

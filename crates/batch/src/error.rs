@@ -81,15 +81,8 @@ impl Error {
 }
 
 /// The error and its causes as one sentence, for logs and status.
-pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
+pub(crate) fn sentence(error: &(dyn std::error::Error + 'static)) -> String {
+    model::causes::Causes(error).to_string()
 }
 
 impl From<stream::Error> for Error {

@@ -15,6 +15,7 @@ use model::position::Partition;
 use views::catalog::{self, Catalog, Manifest, Table};
 use views::tables::{self, Lot};
 
+use crate::error::sentence;
 use crate::master;
 
 /// The garbage of one data folder.
@@ -60,7 +61,10 @@ impl Garbage {
         match garbage.kept(catalog) {
             Ok(kept) => garbage.remove_unlisted(|_| true, &kept),
             Err(error) => {
-                tracing::warn!(%error, "left the files of unfinished iterations for the next start");
+                tracing::warn!(
+                    error = sentence(&error),
+                    "left the files of unfinished iterations for the next start"
+                );
             }
         }
         garbage
@@ -156,7 +160,7 @@ impl Garbage {
             Ok(names) => names,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => {
-                tracing::warn!(folder = %folder.display(), %error, "could not look for leftovers");
+                tracing::warn!(file = %folder.display(), %error, "could not look for leftovers");
                 self.is_left = true;
                 Vec::new()
             }
@@ -165,10 +169,10 @@ impl Garbage {
 
     fn remove(&mut self, path: &Path) {
         match self.files.remove(path) {
-            Ok(()) => tracing::debug!(path = %path.display(), "removed a file that nobody needs"),
+            Ok(()) => tracing::debug!(file = %path.display(), "removed a file that nobody needs"),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "could not remove a file that nobody needs");
+                tracing::warn!(file = %path.display(), %error, "could not remove a file that nobody needs");
                 self.is_left = true;
             }
         }

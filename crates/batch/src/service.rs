@@ -77,6 +77,9 @@ pub struct Status {
     /// Iterations that this service published, and the records they put below the cut.
     pub published: u64,
     pub records: u64,
+    /// How long iterations took that published something: the last one, and all together.
+    pub last_took: Duration,
+    pub took: Duration,
     /// The iteration that is running now.
     pub running: Option<Done>,
     /// The rebuild that is running now.
@@ -413,8 +416,17 @@ impl Worker {
     /// One iteration with all that belongs to it.
     fn iterate(&mut self) -> Result<Iterated, Error> {
         lock(&self.status).running = Some(Done::default());
+        let begun = Instant::now();
         let result = self.archive_and_iterate();
-        lock(&self.status).running = None;
+        {
+            let mut status = lock(&self.status);
+            status.running = None;
+            if result.as_ref().is_ok_and(|iterated| iterated.published) {
+                let took = begun.elapsed();
+                status.last_took = took;
+                status.took += took;
+            }
+        }
         match &result {
             Ok(iterated) => self.succeeded(iterated),
             Err(Error::Stopped { .. }) => {}

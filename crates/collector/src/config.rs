@@ -4,12 +4,13 @@
 //! for production. Durations are written `500ms`, `10s`, `10m`, `365d`.
 
 use crate::Error;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 /// Everything that can be set about the collector.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Config {
     /// The address to listen on. Default: 0.0.0.0, every IPv4 address of the machine.
@@ -32,6 +33,7 @@ pub struct Config {
     pub memory: Memory,
     /// How long requests that are under way may take to finish at shutdown. Default: 10s.
     #[serde(with = "model::duration::serde")]
+    #[schemars(with = "String", extend("format" = "duration"))]
     pub termination_deadline: Duration,
     /// The version in the record's `collector` field: `snowmelt-VERSION-log`. Set by the binary, not by a file.
     #[serde(skip, default = "default_version")]
@@ -39,7 +41,7 @@ pub struct Config {
 }
 
 /// The network user id cookie. Snowplow: `collector.md` 2.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Cookie {
     /// Whether a cookie is set. Default: true. One that the client sends is read in any case.
@@ -48,6 +50,7 @@ pub struct Cookie {
     pub name: String,
     /// How long it lasts, counted from the last event. Default: 365d.
     #[serde(with = "model::duration::serde")]
+    #[schemars(with = "String", extend("format" = "duration"))]
     pub expiration: Duration,
     /// Domains for the `Domain` attribute: the first that the request's `Origin` lies in is taken. Default: none.
     pub domains: Vec<String>,
@@ -59,6 +62,7 @@ pub struct Cookie {
     pub http_only: bool,
     /// The `SameSite` attribute: `None`, `Lax` or `Strict`. Default: `None`. Left out when it is `""`.
     #[serde(with = "same_site")]
+    #[schemars(with = "String")]
     pub same_site: Option<SameSite>,
     /// The name of a second cookie with the same value that scripts may read. Default: no such cookie.
     pub client_cookie_name: Option<String>,
@@ -73,11 +77,12 @@ pub enum SameSite {
 }
 
 /// Cross-origin requests. Snowplow: `collector.md` 3.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Cors {
     /// How long a browser may remember a preflight answer, in whole seconds. Default: 60m.
     #[serde(with = "model::duration::serde")]
+    #[schemars(with = "String", extend("format" = "duration"))]
     pub access_control_max_age: Duration,
     /// Request headers that are allowed besides `Content-Type` and `SP-Anonymous`. Default: none. Pages that add
     /// tracing headers such as `traceparent` to every request need them here.
@@ -85,7 +90,7 @@ pub struct Cors {
 }
 
 /// Requests with `SP-Anonymous`. Snowplow: `collector.md` 2.7.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Anonymous {
     /// Headers that are not recorded, besides `Cookie`, `X-Forwarded-For` and `X-Real-IP`. Default: other headers in
@@ -94,7 +99,7 @@ pub struct Anonymous {
 }
 
 /// The recorded headers.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Headers {
     /// Headers that are never recorded. Default: none. `Authorization` keeps credentials out of the stream.
@@ -102,7 +107,7 @@ pub struct Headers {
 }
 
 /// Limits and timeouts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Networking {
     /// Connections at a time. Default: 1024. Beyond it, new ones wait in the system's queue.
@@ -110,16 +115,20 @@ pub struct Networking {
     /// How long a connection may stay open without a request. Default: 610s, more than balancers usually wait, so
     /// that they close first.
     #[serde(with = "model::duration::serde")]
+    #[schemars(with = "String", extend("format" = "duration"))]
     pub idle_timeout: Duration,
     /// How long the head of a request may take, from its first byte on; 408 then. Default: 10s.
     #[serde(with = "model::duration::serde")]
+    #[schemars(with = "String", extend("format" = "duration"))]
     pub header_read_timeout: Duration,
     /// How long the body may take, from the end of the head on; 408 then. Default: 25s.
     #[serde(with = "model::duration::serde")]
+    #[schemars(with = "String", extend("format" = "duration"))]
     pub body_read_timeout: Duration,
     /// How long the answer may take, from the end of the head on, the body included; 408 then. Default: 30s. Also
     /// the longest time that a client may leave an answer unread.
     #[serde(with = "model::duration::serde")]
+    #[schemars(with = "String", extend("format" = "duration"))]
     pub response_header_timeout: Duration,
     /// The longest request line, in bytes; a longer one is answered 400. Default: 20480. Pixels carry their events
     /// here.
@@ -133,7 +142,7 @@ pub struct Networking {
 }
 
 /// The bound on memory.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Memory {
     /// Bytes of bodies and records that may be held at a time, over all connections; 503 beyond. Default: 268435456

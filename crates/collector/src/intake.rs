@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::counters::{Counters, Reason};
 use crate::memory::Budget;
 use bytes::Bytes;
+use model::causes::Causes;
 use model::time::{Clock, Timestamp};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -87,7 +88,7 @@ impl Intake {
         let was_healthy =
             reason != Reason::TooLarge && self.stream_healthy.swap(false, Ordering::Relaxed);
         if was_healthy {
-            tracing::warn!(stream = self.raw.name(), %error, "requests are answered 503");
+            tracing::warn!(stream = self.raw.name(), error = %Causes(&error), "requests are answered 503");
         }
         Err(reason)
     }

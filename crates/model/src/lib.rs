@@ -29,4 +29,6 @@ pub mod time;
 
 pub mod duration;
 
+pub mod causes;
+
 pub mod files;

@@ -16,12 +16,13 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use futures::stream;
+use model::causes::Causes;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use views::lambda::Lambda;
 
-use crate::control::{BatchRequest, Control, Health};
+use crate::control::{BatchRequest, Check, Control, Failure};
 use crate::error::Error;
 use crate::guard::Guard;
 use crate::meter::Meter;
@@ -107,10 +108,24 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 async fn health(State(api): State<Arc<Api>>) -> Response {
-    match api.control.health() {
-        Health::Ok => answer(StatusCode::OK, &json!({"status": "ok"})),
-        Health::Unwell(what) => refuse(StatusCode::SERVICE_UNAVAILABLE, "unwell", &what, ""),
+    let health = api.control.health();
+    let check = |check: &Check| match &check.failure {
+        None => json!({"name": check.name, "status": "ok"}),
+        Some(Failure { message, hint }) => {
+            json!({"name": check.name, "status": "failing", "message": message, "hint": hint})
+        }
+    };
+    let checks: Vec<_> = health.checks.iter().map(check).collect();
+    let texts =
+        |part: fn(&Failure) -> &str| health.failures().map(part).collect::<Vec<_>>().join("; ");
+    let message = texts(|failure| &failure.message);
+    if message.is_empty() {
+        return answer(StatusCode::OK, &json!({"status": "ok", "checks": checks}));
     }
+    let error =
+        json!({"code": "unwell", "message": message, "hint": texts(|failure| &failure.hint)});
+    let body = json!({"status": "failing", "error": error, "checks": checks});
+    answer(StatusCode::SERVICE_UNAVAILABLE, &body)
 }
 
 async fn metrics(State(api): State<Arc<Api>>) -> Response {
@@ -166,7 +181,7 @@ async fn sql(State(api): State<Arc<Api>>, request: Request) -> Response {
         Err(error) => {
             api.meter.ended(error.code(), 0, started.elapsed());
             if error.status() == 500 {
-                tracing::error!(code = error.code(), %error, "a statement has no answer");
+                tracing::error!(code = error.code(), error = %Causes(&error), "a statement has no answer");
             }
             refuse_with(&error)
         }

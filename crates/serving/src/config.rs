@@ -8,12 +8,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 
 /// The serving layer.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Config {
     /// The address that the API and the Postgres wire listen on. Default: 127.0.0.1. Any address that other machines can reach needs a
@@ -27,6 +28,7 @@ pub struct Config {
     pub pg_connections: usize,
     /// How long a client of the Postgres wire may be silent before its connection is closed. Default: 1h.
     #[serde(with = "model::duration::serde")]
+    #[schemars(with = "String", extend("format" = "duration"))]
     pub pg_idle_timeout: Duration,
     /// A PEM file with the certificate of the Postgres wire, then those that lead to its authority. Needs `tls-key`.
     /// Clients may then ask for TLS. Default: none, so that TLS is not offered.
@@ -49,6 +51,7 @@ pub struct Config {
     /// How long a statement may wait and run; past it, it fails. It also bounds how long a statement keeps real-time
     /// data that the batch view has covered already. Default: 60s.
     #[serde(with = "model::duration::serde")]
+    #[schemars(with = "String", extend("format" = "duration"))]
     pub statement_timeout: Duration,
     /// The most rows of one answer; more is an error, never a shorter answer. Default: 1000000.
     pub row_limit: u64,
@@ -151,7 +154,7 @@ impl Config {
 }
 
 /// A text that is never printed.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Secret(String);
 

@@ -52,10 +52,33 @@ pub struct ControlError {
     pub hint: String,
 }
 
-/// Whether the process does its work.
+/// Whether the process does its work: every check, in an order that does not change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    pub checks: Vec<Check>,
+}
+
+/// One thing that must be so.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Health {
-    Ok,
-    /// A sentence that says what is wrong.
-    Unwell(String),
+pub struct Check {
+    /// A stable word, for example `disk`.
+    pub name: &'static str,
+    /// Why it is not so.
+    pub failure: Option<Failure>,
+}
+
+/// What is wrong, and the way out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Names the object; without a full stop.
+    pub message: String,
+    /// What to do, or what happens by itself.
+    pub hint: String,
+}
+
+impl Health {
+    /// What fails, in order.
+    pub fn failures(&self) -> impl Iterator<Item = &Failure> {
+        self.checks.iter().filter_map(|check| check.failure.as_ref())
+    }
 }

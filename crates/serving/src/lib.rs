@@ -49,6 +49,9 @@ mod guard;
 
 mod meter;
 
+pub mod exposition;
+
 pub use config::Config;
-pub use control::{BatchAnswer, BatchRequest, Control, ControlError, Health};
+pub use control::{BatchAnswer, BatchRequest, Check, Control, ControlError, Failure, Health};
 pub use error::Error;
+pub use meter::FAMILIES;

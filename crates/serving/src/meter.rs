@@ -1,9 +1,10 @@
 //! Counters of the statements that were answered, in Prometheus text form.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+use crate::exposition::Exposition;
 
 /// Counts since the start.
 #[derive(Debug, Default)]
@@ -29,22 +30,23 @@ impl Meter {
     /// The lines of `GET /metrics`.
     pub(crate) fn print(&self, running: usize, iteration: u64) -> String {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut text = String::from("# TYPE snowmelt_sql_statements_total counter\n");
-        for (code, count) in &counts.statements {
-            line(&mut text, &format!("snowmelt_sql_statements_total{{code=\"{code}\"}}"), count);
-        }
-        text.push_str("# TYPE snowmelt_sql_rows_total counter\n");
-        line(&mut text, "snowmelt_sql_rows_total", &counts.rows);
-        text.push_str("# TYPE snowmelt_sql_seconds_total counter\n");
-        line(&mut text, "snowmelt_sql_seconds_total", &counts.seconds);
-        text.push_str("# TYPE snowmelt_sql_running gauge\n");
-        line(&mut text, "snowmelt_sql_running", &running);
-        text.push_str("# TYPE snowmelt_served_iteration gauge\n");
-        line(&mut text, "snowmelt_served_iteration", &iteration);
-        text
+        let mut text = Exposition::default();
+        let statements = counts.statements.iter().map(|(code, count)| ([*code], count));
+        text.values(&STATEMENTS, statements);
+        text.value(&ROWS, counts.rows);
+        text.value(&SECONDS, counts.seconds);
+        text.value(&RUNNING, running);
+        text.value(&SERVED_ITERATION, iteration);
+        text.finish()
     }
 }
 
-fn line(text: &mut String, name: &str, value: &dyn std::fmt::Display) {
-    writeln!(text, "{name} {value}").expect("writing to a string does not fail");
+crate::families! {
+    /// What the server itself counts.
+    pub FAMILIES:
+    STATEMENTS = Counter "snowmelt_sql_statements_total" ["code"] "statements that ended, by the code of their error or `ok`";
+    ROWS = Counter "snowmelt_sql_rows_total" [] "rows of all answers";
+    SECONDS = Counter "snowmelt_sql_seconds_total" [] "seconds that statements took, waiting included";
+    RUNNING = Gauge "snowmelt_sql_running" [] "statements that run now";
+    SERVED_ITERATION = Gauge "snowmelt_served_iteration" [] "the iteration that statements are answered from";
 }

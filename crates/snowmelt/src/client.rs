@@ -63,6 +63,14 @@ impl Server {
         answer(&url, request.call())
     }
 
+    /// As [`Server::get`], where an answer that says what is wrong is an answer too.
+    pub(crate) fn get_even_if_unwell(&self, path: &str) -> Result<Value> {
+        let url = format!("{}{path}", self.base_url()?);
+        let mut answer = agent().get(&url).call().with_context(|| format!("ask `{url}`"))?;
+        let text = answer.body_mut().read_to_string().with_context(|| format!("read `{url}`"))?;
+        serde_json::from_str(&text).with_context(|| format!("`{url}` did not answer in JSON"))
+    }
+
     /// Whether a process owns the data folder and has a server.
     pub(crate) fn is_running(&self) -> Result<bool> {
         Ok(self.url.is_some() || data_folder::read_run(&self.data_dir)?.is_some())

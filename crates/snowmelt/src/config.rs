@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use assets::resolver_config::ResolverConfig;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stream::disk::Disk;
 
 /// The whole tree. Every key has a default that runs on a laptop with nothing else installed.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Config {
     /// Where everything durable lies. Default: `./snowmelt-data`.
@@ -26,7 +27,7 @@ pub(crate) struct Config {
 }
 
 /// The embedded log.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Stream {
     /// Partitions of the raw stream, 1 to 64. They are only ever added: a smaller number than before is refused.
@@ -42,7 +43,7 @@ pub(crate) struct Stream {
 }
 
 /// What the enrich function is given besides the record.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Enrich {
     /// Folders of Iglu schemas laid out as `vendor/name/format/version`; the first folder that has a schema wins.
@@ -59,7 +60,7 @@ pub(crate) struct Enrich {
 }
 
 /// Health and metrics of a process without a server.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Admin {
     /// Reserved for roles that run apart; `up` serves health and metrics on `server.http-port`. Default: off.
@@ -135,7 +136,7 @@ pub(crate) struct Sources {
 }
 
 /// Environment variables of ours that are no keys.
-const NOT_KEYS: [&str; 1] = ["SNOWMELT_LOG"];
+const NOT_KEYS: [&str; 2] = ["SNOWMELT_LOG", "SNOWMELT_LOG_FORMAT"];
 
 /// Puts the tree together and checks it.
 ///
@@ -205,7 +206,7 @@ pub(crate) fn dump(config: &Config) -> Result<String> {
 }
 
 /// Keys that have no value unless they are given one, and what that means.
-const UNSET: [(&str, &str); 9] = [
+pub(crate) const UNSET: [(&str, &str); 9] = [
     ("stream.disk-reserve", "the larger of 1 GiB and 5 % of the disk; 0 switches it off"),
     ("enrich.resolver", "no registry is asked; iglu-central, or the path of a resolver JSON"),
     ("collector.cookie.fallback-domain", "no Domain attribute when no domain matches"),

@@ -11,6 +11,14 @@ mod roles;
 
 mod process;
 
+mod health;
+
+mod metrics;
+
+mod reference;
+
+mod watch;
+
 mod data_folder;
 
 mod clock;
@@ -27,9 +35,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::commands::LogFormat;
+
 fn main() -> ExitCode {
     let command = commands::CommandLine::parse();
-    start_logging(command.verbose);
+    start_logging(command.verbose, command.log_format);
     match command.run() {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
@@ -41,11 +51,16 @@ fn main() -> ExitCode {
 }
 
 /// Logs go to stderr; `SNOWMELT_LOG` is a filter such as `info` or `batch=debug`.
-fn start_logging(verbose: bool) {
+fn start_logging(verbose: bool, format: LogFormat) {
     let default = if verbose { "info" } else { "warn" };
     let filter = tracing_subscriber::EnvFilter::try_from_env("SNOWMELT_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => logs.init(),
+        // What a line is about lies flat beside its message.
+        LogFormat::Json => logs.json().flatten_event(true).with_current_span(false).init(),
+    }
 }
 
 /// `snowmelt sql … | head` is a normal ending.

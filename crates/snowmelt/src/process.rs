@@ -1,17 +1,24 @@
 //! What the server asks of the process around it: an iteration now, status, health and metrics of all roles.
 //!
-//! Put together by [`crate::roles`]; the metrics' names are part of the contract with dashboards. Nothing here changes a
-//! role.
+//! Put together by [`crate::roles`]. The checks are in [`crate::health`], the metrics in [`crate::metrics`]. Nothing here
+//! changes a role.
 
-use std::fmt::Write;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use collector::counters::Counters;
 use futures::future::BoxFuture;
+use model::files::Files;
+use model::position::Partition;
 use serde_json::{Value, json};
 use serving::{BatchAnswer, BatchRequest, Control, ControlError, Health};
+use stream::Stream;
+use stream::local::Local;
 use views::lambda::Lambda;
+
+use crate::watch::Watch;
+use crate::{health, metrics};
 
 /// What the server asks of the process around it.
 pub(crate) struct Process {
@@ -20,6 +27,21 @@ pub(crate) struct Process {
     pub(crate) collector: Arc<Counters>,
     pub(crate) lambda: Arc<Lambda>,
     pub(crate) answers: Arc<assets::Answers>,
+    pub(crate) raw: Arc<Local>,
+    pub(crate) files: Arc<dyn Files>,
+    pub(crate) data_dir: PathBuf,
+    /// `stream.disk-reserve`.
+    pub(crate) disk_reserve: Option<u64>,
+    /// `batch.interval`.
+    pub(crate) interval: Duration,
+    pub(crate) watch: Arc<Watch>,
+}
+
+/// Bytes of the disk that holds the data folder.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    pub(crate) free_bytes: u64,
+    pub(crate) reserve_bytes: u64,
 }
 
 impl Control for Process {
@@ -53,7 +75,25 @@ impl Control for Process {
     fn status(&self) -> Value {
         let (speed, batch) = (self.speed.status(), self.batch.status());
         let tally = speed.tally();
+        let now = Instant::now();
+        let cut = self.lambda.served().cut.clone();
+        let age = |partition: &Partition, position| {
+            self.watch.age(partition, position, now).as_secs_f64()
+        };
+        let partitions = speed.partitions.iter().map(|it| {
+            json!({
+                "partition": it.partition.as_str(),
+                "raw_end": it.raw_end.to_string(),
+                "visible_to": it.visible_to.to_string(),
+                "frontier_lag_seconds": age(&it.partition, it.visible_to),
+                "archive_lag_seconds": age(&it.partition, batch.archived.of(&it.partition)),
+                "cut_age_seconds": age(&it.partition, cut.of(&it.partition)),
+                "held_up": it.stalled,
+            })
+        });
+        let partitions: Vec<Value> = partitions.collect();
         json!({
+            "partitions": partitions,
             "collector": {
                 "requests": self.collector.requests(),
                 "accepted": self.collector.accepted(),
@@ -82,23 +122,11 @@ impl Control for Process {
     }
 
     fn metrics(&self) -> String {
-        let mut text = String::new();
-        self.collector_metrics(&mut text);
-        self.speed_metrics(&mut text);
-        self.batch_metrics(&mut text);
-        self.registry_metrics(&mut text);
-        text
+        metrics::print(self)
     }
 
     fn health(&self) -> Health {
-        let (speed, batch) = (self.speed.status(), self.batch.status());
-        let trouble = [
-            speed.stalled().map(|reason| format!("the speed layer is held up: {reason}")),
-            batch.stopped.map(|reason| format!("the batch layer has stopped: {reason}; restart")),
-            batch.error.map(|error| format!("the batch layer fails and tries again: {error}")),
-            batch.recipe_error.map(|error| format!("the recipe in force stays: {error}")),
-        ];
-        trouble.into_iter().flatten().next().map_or(Health::Ok, Health::Unwell)
+        health::check(self)
     }
 }
 
@@ -121,154 +149,18 @@ impl Process {
         Ok(())
     }
 
-    fn collector_metrics(&self, text: &mut String) {
-        let counters = &self.collector;
-        metric(
-            text,
-            "snowmelt_collector_requests_total",
-            "counter",
-            "requests answered",
-            counters.requests(),
-        );
-        metric(
-            text,
-            "snowmelt_collector_accepted_total",
-            "counter",
-            "records made durable",
-            counters.accepted(),
-        );
-        metric(
-            text,
-            "snowmelt_collector_accepted_bytes_total",
-            "counter",
-            "their bytes",
-            counters.accepted_bytes(),
-        );
-        metric(
-            text,
-            "snowmelt_collector_connections",
-            "gauge",
-            "open connections",
-            counters.connections_open(),
-        );
-        header(text, "snowmelt_collector_rejected_total", "counter", "requests refused, by reason");
-        for (reason, count) in counters.rejected_by_reason() {
-            let _ = writeln!(
-                text,
-                "snowmelt_collector_rejected_total{{reason=\"{}\"}} {count}",
-                reason.as_str()
-            );
-        }
+    /// The partitions of the raw stream.
+    pub(crate) fn partitions(&self) -> &[Partition] {
+        self.raw.partitions()
     }
 
-    fn speed_metrics(&self, text: &mut String) {
-        let status = self.speed.status();
-        let tally = status.tally();
-        metric(
-            text,
-            "snowmelt_speed_records_total",
-            "counter",
-            "raw records enriched",
-            tally.records,
-        );
-        header(text, "snowmelt_speed_outcomes_total", "counter", "outcomes, by kind");
-        let counts = tally.counts;
-        for (kind, count) in [
-            ("enriched", counts.enriched),
-            ("failed", counts.failed),
-            ("bad", counts.bad),
-            ("dropped", counts.dropped),
-        ] {
-            let _ = writeln!(text, "snowmelt_speed_outcomes_total{{kind=\"{kind}\"}} {count}");
-        }
-        header(text, "snowmelt_speed_bad_rows_total", "counter", "bad rows, by schema");
-        for (schema, count) in &tally.bad_by_schema {
-            let _ = writeln!(text, "snowmelt_speed_bad_rows_total{{schema=\"{schema}\"}} {count}");
-        }
-        header(text, "snowmelt_speed_caught_up", "gauge", "whether all of a partition is visible");
-        for partition in &status.partitions {
-            let caught_up = u8::from(partition.visible_to >= partition.raw_end);
-            let _ = writeln!(
-                text,
-                "snowmelt_speed_caught_up{{partition=\"{}\"}} {caught_up}",
-                partition.partition
-            );
-        }
-        let held_up = u64::from(status.stalled().is_some());
-        metric(
-            text,
-            "snowmelt_speed_held_up",
-            "gauge",
-            "whether a partition cannot go on",
-            held_up,
-        );
-        let realtime = self.lambda.realtime().metrics();
-        metric(
-            text,
-            "snowmelt_realtime_rows",
-            "gauge",
-            "events in the real-time view",
-            realtime.event_rows,
-        );
-        metric(
-            text,
-            "snowmelt_realtime_memory_bytes",
-            "gauge",
-            "its memory",
-            realtime.memory_bytes,
-        );
-        metric(
-            text,
-            "snowmelt_realtime_spilled_chunks",
-            "gauge",
-            "chunks in spill/",
-            realtime.spilled_chunks,
-        );
+    /// The room on the disk of the data folder.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub(crate) fn disk(&self) -> std::io::Result<Room> {
+        let space = self.files.space(&self.data_dir)?;
+        let reserve_bytes = self.disk_reserve.unwrap_or((space.total_bytes / 20).max(1 << 30));
+        Ok(Room { free_bytes: space.available_bytes, reserve_bytes })
     }
-
-    fn registry_metrics(&self, text: &mut String) {
-        let stats = self.answers.stats();
-        let help = "answers of registries on disk";
-        metric(text, "snowmelt_facts", "gauge", help, stats.facts);
-        metric(text, "snowmelt_facts_bytes", "gauge", "their bytes", stats.bytes);
-        let name = "snowmelt_registry_questions_total";
-        header(text, name, "counter", "questions to registries, by what came of them");
-        for (registry, said, count) in &stats.questions {
-            // As Prometheus wants a label's value written.
-            let registry = registry.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            let result = said.as_str();
-            let _ = writeln!(text, "{name}{{registry=\"{registry}\",result=\"{result}\"}} {count}");
-        }
-        let waiting = self.speed.status().waiting() as u64;
-        let help = "partitions that wait for a registry";
-        metric(text, "snowmelt_waiting_partitions", "gauge", help, waiting);
-    }
-
-    fn batch_metrics(&self, text: &mut String) {
-        let status = self.batch.status();
-        metric(text, "snowmelt_batch_iteration", "gauge", "the newest iteration", status.iteration);
-        metric(
-            text,
-            "snowmelt_batch_records_total",
-            "counter",
-            "records put below the cut",
-            status.records,
-        );
-        metric(
-            text,
-            "snowmelt_batch_failures",
-            "gauge",
-            "failed attempts in a row",
-            status.failures.into(),
-        );
-    }
-}
-
-fn metric(text: &mut String, name: &str, kind: &str, help: &str, value: u64) {
-    header(text, name, kind, help);
-    let _ = writeln!(text, "{name} {value}");
-}
-
-fn header(text: &mut String, name: &str, kind: &str, help: &str) {
-    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }

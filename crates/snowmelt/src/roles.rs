@@ -20,6 +20,7 @@ use batch::archiver::Archiver;
 use batch::batcher::{Batcher, Iterated};
 use batch::hand_over;
 use enrich::Recipe;
+use model::causes::Causes;
 use model::cut::Cut;
 use model::files::Files;
 use model::time::Clock;
@@ -35,6 +36,7 @@ use crate::commands::up::{Ending, Endings};
 use crate::config::Config;
 use crate::data_folder::{DataFolder, Run};
 use crate::process::Process;
+use crate::watch::Watch;
 
 /// How often cuts that were released are looked for.
 const TIDY_INTERVAL: Duration = Duration::from_millis(200);
@@ -117,12 +119,19 @@ impl Roles {
             batch.shutdown();
             return Ok(None);
         }
+        let watch = Arc::new(Watch::new(raw.partitions()));
         let control = Arc::new(Process {
             batch: batch.handle(),
             speed: Arc::clone(&speed),
             collector: Arc::clone(&collector.counters),
             lambda: Arc::clone(&lambda),
             answers,
+            raw: Arc::clone(&raw),
+            files: Arc::clone(&files),
+            data_dir: data_dir.clone(),
+            disk_reserve: config.stream.disk_reserve,
+            interval: config.batch.interval,
+            watch: Arc::clone(&watch),
         });
         let raw_ends = Arc::clone(&raw);
         let ports = serving::server::Ports {
@@ -134,7 +143,7 @@ impl Roles {
             generations_kept: config.batch.generations_kept,
         };
         let server = serving::server::start(&config.server, ports).context("start the server")?;
-        let tidying = Tidying::start(lambda, Arc::clone(&speed))?;
+        let tidying = Tidying::start(lambda, Arc::clone(&speed), Arc::clone(&raw), watch)?;
         let addresses = Run {
             pid: std::process::id(),
             collector: reachable(collector.address).to_string(),
@@ -166,8 +175,9 @@ impl Roles {
         format!("ready collector={collector} http={http} pg={pg}")
     }
 
-    /// Takes no new requests, answers those in flight, and ends every role. Everything accepted is on disk.
-    pub(crate) fn stop(self) {
+    /// Takes no new requests, answers those in flight, and ends every role. Everything accepted is on disk. How many
+    /// connections were cut at the deadline.
+    pub(crate) fn stop(self) -> usize {
         let Roles { collector, raw, derived, speed, batch, server, tidying, addresses: _, folder } =
             self;
         let drained = collector.shutdown();
@@ -186,6 +196,7 @@ impl Roles {
         drop(speed);
         derived.iter().for_each(|stream| stream.close());
         drop(folder);
+        drained.connections_cut
     }
 }
 
@@ -444,7 +455,7 @@ impl Follower {
                     self.speed.switch(recipe, &manifest.cut);
                 }
                 Err(error) => {
-                    tracing::error!(%error, "the speed layer stays on the recipe before; restart to try again");
+                    tracing::error!(iteration = manifest.iteration, recipe = manifest.next_recipe, error = %Causes(&error), "the speed layer stays on the recipe before; restart to try again");
                     return;
                 }
             }
@@ -470,20 +481,26 @@ fn serve_newest(lambda: &Lambda, speed: &speed::Running) -> bool {
             true
         }
         Err(error) => {
-            tracing::error!(%error, "cannot serve the newest iteration");
+            tracing::error!(error = %Causes(&error), "cannot serve the newest iteration");
             false
         }
     }
 }
 
-/// A thread that forgets what was pinned when an iteration was served and is not any more.
+/// A thread that forgets what was pinned when an iteration was served and is not any more, and looks at the ends of the
+/// raw stream for the ages in metrics and health.
 struct Tidying {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
 
 impl Tidying {
-    fn start(lambda: Arc<Lambda>, speed: Arc<speed::Running>) -> Result<Tidying> {
+    fn start(
+        lambda: Arc<Lambda>,
+        speed: Arc<speed::Running>,
+        raw: Arc<Local>,
+        watch: Arc<Watch>,
+    ) -> Result<Tidying> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopping = Arc::clone(&stop);
         let tidy = move || {
@@ -491,6 +508,8 @@ impl Tidying {
             while !stopping.load(Ordering::Relaxed) {
                 std::thread::sleep(TIDY_INTERVAL);
                 serve_newest(&lambda, &speed);
+                let ends = speed::service::raw_ends(&*raw).unwrap_or_default();
+                watch.look(&ends, &lambda.served().cut, Instant::now());
                 let oldest = lambda.oldest_pinned_cut();
                 if oldest != forgotten {
                     lambda.forget();

@@ -1,6 +1,8 @@
 //! `snowmelt stream verify` and `repair` on data folders of a real server, with each kind of damage: afterwards the server
 //! starts, every record that was not damaged is there exactly once, and every other one is accounted for.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod common;
 
 use std::collections::BTreeMap;

@@ -1,9 +1,10 @@
 //! The configuration of the speed layer. Its defaults run on a laptop.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How much the speed layer takes at once, and how much it keeps.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Config {
     /// Bytes of raw records that are enriched at once in one partition. Default: 1048576 (1 MiB).

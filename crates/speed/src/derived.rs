@@ -23,7 +23,7 @@ pub fn open(
 ) -> Result<Local, stream::Error> {
     match Local::open(Arc::clone(&files), streams_dir, name, partitions, options.clone()) {
         Err(damage @ stream::Error::Damaged { .. }) => {
-            tracing::warn!(stream = name, %damage, "a derived stream is damaged and begins anew");
+            tracing::warn!(stream = name, error = %damage, "a derived stream is damaged and begins anew");
             clear(&*files, &streams_dir.join(name), partitions)?;
             Local::open(files, streams_dir, name, partitions, options)
         }

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use model::causes::Causes;
 use model::cut::{Cut, Frontier};
 use model::event::{EnrichedEvent, InvalidTsv};
 use model::position::{Partition, Position};
@@ -144,13 +145,15 @@ impl PartitionLoader {
         let chunk = match chunk(pair) {
             Ok(chunk) => chunk,
             Err(error) => {
-                tracing::warn!(?range, %error, "skipped an entry of the derived streams");
+                tracing::warn!(partition = %range.partition, from = %range.from, to = %range.to, error = %Causes(&error), "skipped an entry of the derived streams");
                 return Ok(());
             }
         };
         match self.realtime.apply(&self.recipe, &self.base, chunk)? {
             Applied::Taken | Applied::Known => self.frontier.raise(&range.partition, range.to),
-            Applied::Gap => tracing::warn!(?range, "the real-time view misses what lies before"),
+            Applied::Gap => {
+                tracing::warn!(partition = %range.partition, from = %range.from, to = %range.to, "the real-time view misses what lies before")
+            }
         }
         Ok(())
     }

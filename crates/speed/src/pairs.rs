@@ -196,7 +196,7 @@ impl Source {
             Err(stream::Error::Trimmed { start, .. }) => start,
             // Derived data: what lies behind the damage is made again from raw rather than waited for.
             Err(error @ stream::Error::Damaged { .. }) => {
-                tracing::warn!(partition = %self.partition, %error, "skipped the rest of a damaged stream");
+                tracing::warn!(partition = %self.partition, from = %self.position, %error, "skipped the rest of a damaged stream");
                 self.stream.end(&self.partition)?
             }
             Err(error) => return Err(error.into()),

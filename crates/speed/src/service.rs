@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use assets::Driver;
+use model::causes::Causes;
 use model::cut::{Cut, Frontier};
 use model::position::{Offset, Partition};
 use model::time::Clock;
@@ -342,8 +343,8 @@ impl Worker {
         let mut pause = RETRY_PAUSE;
         while !self.shared.stopping() {
             let turn = self.turn().unwrap_or_else(|error| match error.waits() {
-                true => Turn::Waits(describe(&error)),
-                false => Turn::Held(describe(&error)),
+                true => Turn::Waits(Causes(&error).to_string()),
+                false => Turn::Held(Causes(&error).to_string()),
             });
             let waits = matches!(turn, Turn::Waits(_));
             match turn {
@@ -450,7 +451,7 @@ impl Worker {
         if let Some(reason) = &stalled
             && state.stalled.as_ref() != Some(reason)
         {
-            tracing::warn!(partition = %self.raw, reason, "the speed layer is held up");
+            tracing::warn!(partition = %self.raw, offset = %state.visible_to, reason, "the speed layer is held up");
         }
         state.stalled = stalled;
         state.waits = waits;
@@ -471,15 +472,4 @@ impl Drop for Worker {
             self.shared.state(self.index).stalled = Some(reason);
         }
     }
-}
-
-/// The error and its causes as one sentence.
-fn describe(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -21,7 +21,7 @@ pub use manifest::{Counts, FORMAT, LedgerEntry, Manifest, Table, TableFile};
 pub const FOLDER: &str = "catalog";
 
 /// The file that names a recent iteration.
-const HINT: &str = "newest.hint";
+pub const HINT: &str = "newest.hint";
 
 /// The commits of one data folder. Safe to share.
 #[derive(Debug)]
@@ -223,7 +223,7 @@ impl Catalog {
         if let Err(error) =
             files::replace(self.files.as_ref(), &path, format!("{iteration}\n").as_bytes())
         {
-            tracing::warn!(path = %path.display(), %error, "could not write the catalogue's hint");
+            tracing::warn!(file = %path.display(), %error, "could not write the catalogue's hint");
         }
     }
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use model::causes::Causes;
 use model::cut::{Cut, Frontier};
 use model::files::Files;
 use model::position::{Offset, Partition};
@@ -274,7 +275,7 @@ impl RealtimeView {
                 Ok(spilled) => self.replace(&recipe, &chunk, Arc::new(spilled)),
                 Err(error) => {
                     self.spill_failures.fetch_add(1, Ordering::Relaxed);
-                    tracing::warn!(%error, dir = %dir.display(), "could not spill: the rows stay in memory");
+                    tracing::warn!(file = %dir.display(), error = %Causes(&error), "could not spill: the rows stay in memory");
                     return Err(full);
                 }
             }
@@ -327,6 +328,6 @@ fn tidy(files: &dyn Files, dir: &Path) {
         spilled.try_for_each(|name| files.remove(&dir.join(name)))
     });
     if let Err(error) = removed {
-        tracing::warn!(dir = %dir.display(), %error, "could not tidy the spill folder");
+        tracing::warn!(file = %dir.display(), %error, "could not tidy the spill folder");
     }
 }

@@ -10,7 +10,9 @@ use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use serving::config::Secret;
 use serving::server::{Ports, Running, start};
-use serving::{BatchAnswer, BatchRequest, Config, Control, ControlError, Error, Health};
+use serving::{
+    BatchAnswer, BatchRequest, Check, Config, Control, ControlError, Error, Failure, Health,
+};
 use stream::disk::Disk;
 
 use crate::world::*;
@@ -47,7 +49,7 @@ pub(crate) fn config() -> Config {
 }
 
 pub(crate) fn serve(world: &World, config: &Config) -> Result<Running, Error> {
-    serve_with(world, config, Health::Ok)
+    serve_with(world, config, Health::default())
 }
 
 fn serve_with(world: &World, config: &Config, health: Health) -> Result<Running, Error> {
@@ -202,11 +204,21 @@ fn status_metrics_health_and_batch_reach_the_process() {
     assert_eq!((status, answer["error"]["code"].as_str().unwrap()), (400, "not_available"));
     assert_eq!(post(to, "/api/v1/batch", r#"{"rebuilt":true}"#).0, 400);
     assert!(server.shutdown(Duration::from_secs(30)));
-    let unwell =
-        serve_with(&world, &config(), Health::Unwell("the disk is full".to_owned())).unwrap();
+    let failure = Failure { message: "the disk is full".into(), hint: "free some".into() };
+    let checks =
+        vec![Check { name: "log", failure: None }, Check { name: "disk", failure: Some(failure) }];
+    let unwell = serve_with(&world, &config(), Health { checks }).unwrap();
     let (status, _, body) = get(unwell.http, "/health");
     assert_eq!(status, 503);
-    assert!(body.contains("the disk is full"));
+    let expect = json!({
+        "status": "failing",
+        "error": {"code": "unwell", "message": "the disk is full", "hint": "free some"},
+        "checks": [
+            {"name": "log", "status": "ok"},
+            {"name": "disk", "status": "failing", "message": "the disk is full", "hint": "free some"},
+        ],
+    });
+    assert_eq!(serde_json::from_str::<Value>(&body).unwrap(), expect);
     assert!(unwell.shutdown(Duration::from_secs(30)));
 }
 

@@ -20,6 +20,10 @@ use crate::table::Table;
 /// An iteration archives what the raw stream holds, enriches it again from the archive, and publishes batch view and
 /// cut in one commit.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  snowmelt batch run
+  snowmelt batch list")]
 pub(crate) struct Batch {
     #[command(subcommand)]
     action: Action,
@@ -34,7 +38,13 @@ enum Action {
     /// With --rebuild, the whole batch view is derived again from the master dataset afterwards, with the schemas and
     /// settings as they are now. Iterations go on meanwhile; the new generation comes in with one commit, and the one
     /// before it can still be asked: snowmelt sql --generation N.
-    #[command(verbatim_doc_comment)]
+    #[command(
+        verbatim_doc_comment,
+        after_help = "\
+Examples:
+  snowmelt batch run
+  snowmelt batch run --rebuild --data-dir /var/lib/snowmelt"
+    )]
     Run {
         /// Then make a new generation of the whole batch view
         #[arg(long)]
@@ -46,6 +56,10 @@ enum Action {
         config: Option<std::path::PathBuf>,
     },
     /// List the committed iterations, newest last; works beside a running server
+    #[command(after_help = "\
+Examples:
+  snowmelt batch list
+  snowmelt batch list --json --data-dir /var/lib/snowmelt")]
     List {
         /// The data folder
         #[arg(long, value_name = "DIR", default_value = "./snowmelt-data")]

@@ -21,7 +21,13 @@ use crate::table::Table;
 /// Takes less than a minute. Everything lies in a temporary folder that is removed at the end. Without --exit it stays
 /// up, with some traffic, to be looked at until Ctrl-C.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(
+    verbatim_doc_comment,
+    after_help = "\
+Examples:
+  snowmelt demo
+  snowmelt demo --exit --rate 2000"
+)]
 pub(crate) struct Demo {
     /// End by itself after the walk
     #[arg(long)]

@@ -25,13 +25,15 @@ use crate::clock::SystemClock;
 /// Input: one raw record per line, base64 of the Thrift collector payload (what `snowmelt stream dump raw` prints).
 /// Output: one JSON line per record: {"position":…,"good":[TSV,…],"bad":[{bad row},…],"failed":[],"dropped":0}
 /// The position's partition is offline/FILE, its offset the line number from 0; empty lines are skipped.
-///
-/// Examples:
-///   snowmelt stream dump raw --data-dir ./snowmelt-data | snowmelt enrich
-///   snowmelt enrich --schemas ./schemas records.b64
-///   snowmelt enrich --resolver ./resolver.json records.b64
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(
+    verbatim_doc_comment,
+    after_help = "\
+Examples:
+  snowmelt stream dump raw --data-dir ./snowmelt-data | snowmelt enrich
+  snowmelt enrich --schemas ./schemas records.b64
+  snowmelt enrich --resolver ./resolver.json records.b64"
+)]
 pub(crate) struct Enrich {
     /// A folder of Iglu schemas laid out as vendor/name/format/version; may be given more than once
     #[arg(long, value_name = "DIR")]

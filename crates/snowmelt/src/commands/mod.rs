@@ -1,18 +1,22 @@
 //! The command line: one file per command, one variant here.
 
+mod backup;
 mod batch;
+mod completions;
 mod config;
 mod demo;
 mod enrich;
+mod man;
 mod send;
 mod sql;
+mod status;
 mod stream;
 pub(crate) mod up;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 /// A Snowplow-compatible event pipeline: collector, enrich, batch layer, speed layer and SQL in one binary.
 ///
@@ -24,8 +28,21 @@ pub(crate) struct CommandLine {
     /// Log what the roles do, to stderr (finer: SNOWMELT_LOG=debug)
     #[arg(long, short, global = true)]
     pub(crate) verbose: bool,
+    /// How log lines are written to stderr
+    #[arg(long, global = true, value_enum, default_value_t, env = "SNOWMELT_LOG_FORMAT")]
+    pub(crate) log_format: LogFormat,
     #[command(subcommand)]
     command: Command,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people
+    #[default]
+    Text,
+    /// One JSON object per line: timestamp, level, target, message, and what it is about (partition, offset, file, error)
+    Json,
 }
 
 #[derive(Debug, Subcommand)]
@@ -34,10 +51,14 @@ enum Command {
     Demo(demo::Demo),
     Send(send::Send),
     Sql(sql::Sql),
+    Status(status::Status),
     Batch(batch::Batch),
     Enrich(enrich::Enrich),
+    Backup(backup::Backup),
     Stream(stream::Stream),
     Config(config::Config),
+    Completions(completions::Completions),
+    Man(man::Man),
 }
 
 impl CommandLine {
@@ -52,6 +73,10 @@ impl CommandLine {
             Command::Enrich(command) => command.run(),
             Command::Stream(command) => command.run(),
             Command::Config(command) => command.run(),
+            Command::Backup(command) => command.run(),
+            Command::Status(command) => command.run(),
+            Command::Completions(command) => command.run(),
+            Command::Man(command) => command.run(),
         }
     }
 }

@@ -16,12 +16,15 @@ use crate::load::{self, Plan, Report};
 ///
 /// A request whose fate is unknown (the connection broke before the answer) is not repeated: its events may be
 /// stored or not, and are counted as unknown.
-///
-/// Examples:
-///   snowmelt send http://127.0.0.1:8080
-///   snowmelt send --rate 5000 --duration 60s --connections 32 --events-per-request 10 --ids accepted.txt http://127.0.0.1:8080
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(
+    verbatim_doc_comment,
+    after_help = "\
+Examples:
+  snowmelt send http://127.0.0.1:8080
+  snowmelt send --rate 5000 --duration 60s --connections 32 --events-per-request 10 http://127.0.0.1:8080
+  snowmelt send --ids accepted.txt --json http://127.0.0.1:8080"
+)]
 pub(crate) struct Send {
     /// Events per second; 0 for as many as the collector answers
     #[arg(long, default_value_t = 100)]

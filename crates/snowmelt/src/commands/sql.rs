@@ -13,13 +13,15 @@ use crate::table::Table;
 ///
 /// Tables: atomic.events, atomic.bad_rows, lambda.cut, lambda.iterations, lambda.ledger. Every answer counts each
 /// raw record once: from the batch view below the cut, from the real-time view above it.
-///
-/// Examples:
-///   snowmelt sql "SELECT event, count(*) FROM atomic.events GROUP BY event"
-///   snowmelt sql "SELECT type, messages FROM atomic.bad_rows LIMIT 5" --json
-///   snowmelt sql "SELECT * FROM lambda.cut"
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(
+    verbatim_doc_comment,
+    after_help = "\
+Examples:
+  snowmelt sql 'SELECT event, count(*) FROM atomic.events GROUP BY event'
+  snowmelt sql 'SELECT type, messages FROM atomic.bad_rows LIMIT 5' --json
+  snowmelt sql 'SELECT * FROM lambda.cut'"
+)]
 pub(crate) struct Sql {
     /// The statement
     statement: String,

@@ -13,15 +13,17 @@ use crate::roles::Roles;
 /// Run every role in one process, with embedded defaults
 ///
 /// Prints one line when all of it answers: ready collector=HOST:PORT http=HOST:PORT pg=HOST:PORT
-/// SIGTERM or Ctrl-C ends it in order: requests in flight are answered, then every role ends; exit code 0. Killing it
-/// loses nothing that was answered 200.
-///
-/// Examples:
-///   snowmelt up
-///   snowmelt up --data-dir /var/lib/snowmelt --set enrich.schemas=/etc/snowmelt/schemas
-///   snowmelt up --set collector.port=9090 --set batch.interval=1m
+/// SIGTERM or Ctrl-C ends it in order: requests in flight are answered, then every role ends; exit code 0, or 1 when
+/// connections had to be cut at the deadline. Killing it loses nothing that was answered 200.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(
+    verbatim_doc_comment,
+    after_help = "\
+Examples:
+  snowmelt up
+  snowmelt up --data-dir /var/lib/snowmelt --set enrich.schemas=/etc/snowmelt/schemas
+  snowmelt up --set collector.port=9090 --set batch.interval=1m --log-format json"
+)]
 pub(crate) struct Up {
     #[command(flatten)]
     sources: Sources,
@@ -36,9 +38,16 @@ impl Up {
         writeln!(out, "{}", roles.ready_line())?;
         out.flush()?;
         let ending = endings.wait();
-        roles.stop();
+        let cut = roles.stop();
         match ending {
-            Ending::Asked => Ok(ExitCode::SUCCESS),
+            Ending::Asked if cut == 0 => Ok(ExitCode::SUCCESS),
+            Ending::Asked => {
+                eprintln!(
+                    "snowmelt: {cut} connections were cut at `collector.termination-deadline`: their last requests were \
+                     not answered; all that was answered 200 is on disk"
+                );
+                Ok(ExitCode::FAILURE)
+            }
             Ending::Panicked => {
                 eprintln!(
                     "snowmelt: ended because a role panicked; the message above names the place"

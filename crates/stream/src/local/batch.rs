@@ -109,6 +109,11 @@ impl Queue {
         self.lock().bytes -= bytes;
     }
 
+    /// What waits, the batch that the writer has in hand included.
+    pub(crate) fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
     pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.filled.notify_all();

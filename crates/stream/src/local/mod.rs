@@ -17,7 +17,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use model::files::Files;
@@ -26,6 +26,7 @@ use model::position::{Offset, Partition};
 use crate::{Append, Chunk, Error, Stream, memory};
 
 use self::batch::Refused;
+use self::gauges::Gauges;
 use self::partition::Shared;
 use self::writer::Writer;
 
@@ -45,11 +46,17 @@ mod recovery;
 
 mod lost_header;
 
+mod salvage;
+
+pub mod gauges;
+
 pub mod inspect;
 
 pub mod survey;
 
 pub mod repair;
+
+pub mod copy;
 
 /// How the embedded log works. The default is that of the raw stream.
 #[derive(Clone, Debug)]
@@ -222,6 +229,17 @@ impl Local {
         }
     }
 
+    /// What each partition says about itself now.
+    pub fn gauges(&self) -> Vec<Gauges> {
+        let gauges = |(partition, log): (&Partition, &Arc<Log>)| Gauges {
+            partition: partition.clone(),
+            queued_bytes: log.shared.queue.bytes(),
+            commits: log.shared.counting.commits(),
+            poisoned: log.shared.counting.poisoned(),
+        };
+        self.partitions.iter().zip(&self.logs).map(gauges).collect()
+    }
+
     fn spawn(&self) -> Result<(), Error> {
         for (partition, log) in self.partitions.iter().zip(&self.logs) {
             let log = Arc::clone(log);
@@ -299,11 +317,16 @@ impl Log {
     }
 
     fn commit(&self, records: &[Bytes]) -> Result<u64, Error> {
-        self.writer.lock().map_err(|_| self.panicked())?.commit(&self.shared, records)
+        let mut writer = self.writer.lock().map_err(|_| self.panicked())?;
+        let begun = Instant::now();
+        let first = writer.commit(&self.shared, records)?;
+        self.shared.counting.committed(begun.elapsed());
+        Ok(first)
     }
 
     fn panicked(&self) -> Error {
         let reason = "its writer panicked".to_owned();
+        self.shared.counting.poisoned_by(&reason);
         Error::Poisoned { partition: self.shared.partition.clone(), reason }
     }
 }

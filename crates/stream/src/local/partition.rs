@@ -14,6 +14,7 @@ use model::position::{Offset, Partition};
 
 use super::Options;
 use super::batch::Queue;
+use super::gauges::Counting;
 use super::scan::{Scan, Step};
 use super::segment::{Segment, io_error};
 use crate::{Chunk, Error, Record};
@@ -26,6 +27,7 @@ pub(crate) struct Shared {
     pub(crate) partition: Partition,
     pub(crate) options: Options,
     pub(crate) queue: Queue,
+    pub(crate) counting: Counting,
     tail: Mutex<Tail>,
     moved: Condvar,
     /// One trim at a time, so that segments go in order. Says whether a removal is not yet durable.
@@ -68,6 +70,7 @@ impl Shared {
             partition,
             options,
             queue: Queue::default(),
+            counting: Counting::default(),
             tail: Mutex::new(tail),
             moved: Condvar::new(),
             trimming: Mutex::default(),

@@ -132,7 +132,7 @@ fn recover(files: &dyn Files, segment: &Segment) -> Result<Tail, Error> {
         files.open(path).map_err(|error| io_error("open", path, error))?.into();
     let found = find_end(&file, segment)?;
     if let Some(torn) = &found.torn {
-        cut(files, &*file, path, torn)?;
+        cut(files, &*file, segment, torn)?;
     }
     // Only the last batch may have been written without its sync being seen to succeed. A sync alone proves nothing for
     // pages of which an earlier sync failed, so its bytes are written once more.
@@ -246,7 +246,8 @@ fn records_anywhere(bytes: &[u8], segment_id: u64) -> impl Iterator<Item = entry
 }
 
 /// Keeps a torn tail in a file beside the segment, and puts zeros in its place.
-fn cut(files: &dyn Files, file: &dyn File, path: &Path, torn: &Torn) -> Result<(), Error> {
+fn cut(files: &dyn Files, file: &dyn File, segment: &Segment, torn: &Torn) -> Result<(), Error> {
+    let path = &segment.path;
     let mut bytes = read_rest(file, path, torn.from, torn.to)?;
     let (kept_path, kept) = create_torn(files, path, torn.from)?;
     let dir = path.parent().expect("a segment lies in a folder");
@@ -255,8 +256,9 @@ fn cut(files: &dyn Files, file: &dyn File, path: &Path, torn: &Torn) -> Result<(
         .and_then(|()| files.sync_dir(dir))
         .map_err(|error| io_error("write", &kept_path, error))?;
     tracing::warn!(
-        segment = %path.display(),
-        at = torn.from,
+        partition = segment.header.partition,
+        file = %path.display(),
+        byte = torn.from,
         bytes = torn.to - torn.from,
         found = torn.what,
         kept = %kept_path.display(),

@@ -13,8 +13,9 @@ use model::files::{File, Files};
 use model::position::Offset;
 
 use super::entry::{self, Entry};
+use super::salvage;
 use super::segment::{self, Header, RECORDS_AT, io_error};
-use super::survey::{self, Part, Survey};
+use super::survey::{Part, Survey};
 use super::{Durability, SegmentIds};
 use crate::{Chunk, Error, Record};
 
@@ -115,7 +116,7 @@ impl Repair<'_> {
                 position = chunk.next.number().clamp(position + 1, stop);
             }
             for (offset, bytes) in
-                run.into_iter().flat_map(|run| survey::records_of(&content, part.id, run))
+                run.into_iter().flat_map(|run| salvage::records_of(&content, part.id, run))
             {
                 segment.push(offset, bytes, &part.path)?;
                 segment.kept += 1;

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use model::files::Files;
 use model::position::{Offset, Partition};
 
-use super::entry::{self, Parsed};
+use super::entry;
+use super::salvage::{self, Run, Salvaged};
 use super::segment::{self, Header, RECORDS_AT, io_error};
 use super::{Durability, lost_header};
 use crate::Error;
@@ -19,15 +20,15 @@ use crate::Error;
 /// What is known of a partition from elsewhere.
 #[derive(Clone, Copy, Debug)]
 pub struct Known {
-    /// All below lies in the archive as well: the partition must not begin above. `None`: there is no archive.
-    pub archived: Option<Offset>,
+    /// Nobody reads below this from here any more: the partition must not begin above. `None`: it may begin anywhere.
+    pub needed_from: Option<Offset>,
     /// Records up to here were read from the partition once: it must not end below.
     pub seen: Offset,
 }
 
 impl Known {
     /// Only the partition's own files are asked.
-    pub const NOTHING: Known = Known { archived: None, seen: Offset::BEGINNING };
+    pub const NOTHING: Known = Known { needed_from: None, seen: Offset::BEGINNING };
 }
 
 /// What a partition holds, and what of it is damaged.
@@ -78,14 +79,6 @@ pub(crate) struct Part {
     pub(crate) runs: Vec<Run>,
     pub(crate) id: u64,
     pub(crate) last_batch: Option<u64>,
-}
-
-/// Records that stand one behind the other: [`from`, `to`), the first at the byte `at`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Run {
-    pub(crate) from: u64,
-    pub(crate) to: u64,
-    pub(crate) at: u64,
 }
 
 /// A log that moves is looked at again until two looks agree; at most so often.
@@ -209,9 +202,9 @@ impl<'a> Looking<'a> {
         let begins = match (&found.header, self.position) {
             (Ok(header), _) => header.predecessor_end,
             (Err(_), Some(position)) => position,
-            // Nothing tells where the log began; what is archived need not be answered for.
+            // Nothing tells where the log began; what nobody reads need not be answered for.
             (Err(_), None) => {
-                self.known.archived.map_or(found.base, |it| it.number().min(found.base))
+                self.known.needed_from.map_or(found.base, |it| it.number().min(found.base))
             }
         };
         if let Err(what) = &found.header {
@@ -230,7 +223,7 @@ impl<'a> Looking<'a> {
             Ok(header) => Some(header.id),
             Err(_) => lost_header::find_id(&found.content, found.base),
         };
-        let mut scan = scan(&found.content, id, found.base, limit);
+        let mut scan = salvage::read(&found.content, id, found.base, limit);
         let is_last = next.is_none();
         if is_last {
             let durability = found.header.as_ref().map_or(Durability::Synced, |it| it.durability);
@@ -278,11 +271,11 @@ impl<'a> Looking<'a> {
             (Some(before), Some(position), Some(named)) if before != named => {
                 self.missing(position, Some(named), header.predecessor_end);
             }
-            // The oldest files go when they are archived, and not before.
+            // The oldest files go when nobody reads them any more, and not before.
             (None, _, named) => {
-                let Some(archived) = self.known.archived.map(Offset::number) else { return };
-                if archived < header.predecessor_end {
-                    let from = named.map_or(archived, |named| named.min(archived));
+                let Some(needed) = self.known.needed_from.map(Offset::number) else { return };
+                if needed < header.predecessor_end {
+                    let from = named.map_or(needed, |named| named.min(needed));
                     self.missing(from, named, header.predecessor_end);
                 }
             }
@@ -291,7 +284,7 @@ impl<'a> Looking<'a> {
     }
 
     /// The last file: what follows its records, and whether it has its length.
-    fn tail(&mut self, found: &Found, scan: &Scan, is_readable: bool) {
+    fn tail(&mut self, found: &Found, scan: &Salvaged, is_readable: bool) {
         let length = found.content.len() as u64;
         let rest = found.content.get(scan.end_at as usize..).unwrap_or_default();
         let written = rest.iter().any(|&byte| byte != 0);
@@ -376,128 +369,4 @@ fn gone(base: Option<u64>, path: PathBuf, begins: u64, ends: u64) -> Part {
         id: 0,
         last_batch: None,
     }
-}
-
-/// What one file holds.
-struct Scan {
-    runs: Vec<Run>,
-    gaps: Vec<Gap>,
-    end: u64,
-    end_at: u64,
-    /// Why the records end there.
-    what: &'static str,
-    last_batch: Option<u64>,
-}
-
-/// Positions of which no record was found, between two that were.
-struct Gap {
-    at: u64,
-    what: &'static str,
-    from: u64,
-    to: u64,
-    /// The highest offset at which a batch begins of which a record was found behind the gap.
-    batch_behind: u64,
-}
-
-/// Reads all records of a file below `limit`, going on behind what is none.
-fn scan(content: &[u8], id: Option<u64>, base: u64, limit: u64) -> Scan {
-    let (mut runs, mut gaps) = (Vec::<Run>::new(), Vec::<Gap>::new());
-    let (mut at, mut offset) = (RECORDS_AT as usize, base);
-    let mut before: Option<(u64, u32)> = None;
-    let mut what = "a record is missing";
-    while let Some(id) = id
-        && offset < limit
-    {
-        let rest = content.get(at..).unwrap_or_default();
-        match entry::parse(rest, rest.len() as u64, id) {
-            Parsed::Entry(found)
-                if found.offset == offset
-                    && before.is_none_or(|before| follows(before, &found)) =>
-            {
-                match runs.last_mut() {
-                    Some(run) if run.to == offset && before.is_some() => run.to += 1,
-                    _ => runs.push(Run { from: offset, to: offset + 1, at: at as u64 }),
-                }
-                let batch_began = offset.saturating_sub(u64::from(found.index));
-                gaps.iter_mut()
-                    .for_each(|gap| gap.batch_behind = gap.batch_behind.max(batch_began));
-                before = Some((found.batch, found.index));
-                at += entry::stored_bytes(found.bytes.len()) as usize;
-                offset += 1;
-                continue;
-            }
-            Parsed::Entry(_) => what = "a record that does not follow the one before",
-            Parsed::Nothing | Parsed::More(_) => what = "a record is missing",
-            Parsed::Invalid(why) => what = why,
-        }
-        let Some((next_at, next)) = next_record(content, at, id, offset..limit) else { break };
-        gaps.push(Gap { at: at as u64, what, from: offset, to: next, batch_behind: 0 });
-        (at, offset, before) = (next_at, next, None);
-    }
-    let last_batch = before.map(|(batch, _)| batch);
-    Scan { runs, gaps, end: offset, end_at: at as u64, what, last_batch }
-}
-
-fn follows((batch, index): (u64, u32), found: &entry::Entry<'_>) -> bool {
-    if found.batch == batch {
-        index.checked_add(1) == Some(found.index)
-    } else {
-        found.batch > batch && found.index == 0
-    }
-}
-
-/// The next record whose offset lies in `wanted`: where it begins, and its offset.
-fn next_record(
-    content: &[u8],
-    from: usize,
-    id: u64,
-    wanted: std::ops::Range<u64>,
-) -> Option<(usize, u64)> {
-    let places = (from..content.len()).step_by(entry::ALIGNMENT as usize);
-    places.into_iter().find_map(|at| {
-        let rest = &content[at..];
-        // Most places fail here, before a checksum is counted over what a stray number calls a length.
-        let is_likely = rest.get(8..16).is_some_and(|it| wanted.contains(&entry::number(it)));
-        if !is_likely {
-            return None;
-        }
-        match entry::parse(rest, rest.len() as u64, id) {
-            Parsed::Entry(found) if wanted.contains(&found.offset) => Some((at, found.offset)),
-            _ => None,
-        }
-    })
-}
-
-impl Scan {
-    /// The end of the last file, as opening would judge it: a gap behind which no later batch begins is a torn tail.
-    fn cut_torn_tail(&mut self, durability: Durability) {
-        let is_torn = |gap: &Gap| match durability {
-            Durability::Synced => gap.batch_behind <= gap.from,
-            Durability::Relaxed => true,
-        };
-        let Some(first) = self.gaps.iter().position(is_torn) else { return };
-        let gap = &self.gaps[first];
-        (self.end, self.end_at, self.what) = (gap.from, gap.at, gap.what);
-        self.runs.retain(|run| run.from < self.end);
-        self.gaps.truncate(first);
-    }
-}
-
-/// The records of a run, read again from the content of its file.
-pub(crate) fn records_of<'a>(
-    content: &'a [u8],
-    id: u64,
-    run: &Run,
-) -> impl Iterator<Item = (u64, &'a [u8])> + use<'a> {
-    let (mut at, mut offset, to) = (run.at as usize, run.from, run.to);
-    std::iter::from_fn(move || {
-        if offset >= to {
-            return None;
-        }
-        let rest = content.get(at..)?;
-        let Parsed::Entry(found) = entry::parse(rest, rest.len() as u64, id) else { return None };
-        at += entry::stored_bytes(found.bytes.len()) as usize;
-        offset += 1;
-        Some((found.offset, found.bytes))
-    })
 }

@@ -141,7 +141,7 @@ impl Writer {
             && matches!(self.health, Health::Good)
             && let Err(error) = self.active.file.sync()
         {
-            tracing::warn!(partition = %shared.partition, %error, "could not sync a relaxed stream at its end");
+            tracing::warn!(partition = %shared.partition, file = %self.active.segment.path.display(), %error, "could not sync a relaxed stream at its end");
         }
     }
 
@@ -191,7 +191,7 @@ impl Writer {
         }
         tracing::error!(
             partition = %shared.partition,
-            segment = %self.active.segment.path.display(),
+            file = %self.active.segment.path.display(),
             durable_end = self.durable_end,
             %error,
             "closed a segment for good after it could not be {}",
@@ -217,8 +217,9 @@ impl Writer {
             Some(source) => format!("{error}: {source}"),
             None => error.to_string(),
         };
-        tracing::error!(partition = %shared.partition, reason, "takes no records until the next start");
+        tracing::error!(partition = %shared.partition, offset = self.next_offset, file = %self.active.segment.path.display(), reason, "takes no records until the next start");
         let answer = poisoned(shared, &reason);
+        shared.counting.poisoned_by(&reason);
         self.health = Health::Poisoned(reason);
         answer
     }
@@ -290,7 +291,7 @@ impl Writer {
             Err(error) => {
                 self.health = Health::Closed;
                 let durable_end = self.durable_end;
-                tracing::error!(partition = %shared.partition, %error, durable_end, "closed a segment for good after it could not be synced");
+                tracing::error!(partition = %shared.partition, file = %self.active.segment.path.display(), %error, durable_end, "closed a segment for good after it could not be synced");
                 self.retreat(shared);
             }
         }

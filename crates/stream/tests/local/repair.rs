@@ -46,7 +46,7 @@ impl World {
 
     fn known(&self) -> Known {
         let archived = Offset::from_number(self.archived);
-        Known { archived: Some(archived), seen: archived }
+        Known { needed_from: Some(archived), seen: archived }
     }
 
     fn survey(&self) -> Survey {

@@ -265,7 +265,7 @@ impl fmt::Debug for SpillFile {
 impl Drop for SpillFile {
     fn drop(&mut self) {
         if let Err(error) = self.files.remove(&self.path) {
-            tracing::warn!(path = %self.path.display(), %error, "could not remove a spill file");
+            tracing::warn!(file = %self.path.display(), %error, "could not remove a spill file");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What is known of a raw partition besides its own log: the master dataset, and how far the derived streams came.
 //!
-//! `verify` holds the log against it, `repair` takes records from it. Reads only.
+//! `verify` holds the log against it, `repair` and `backup` take records from it. Reads only.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use stream::{Chunk, Record};
 use views::catalog::Catalog;
 
 /// The rest of the data folder, from the point of view of one raw partition.
-pub(super) struct Archive {
+pub(in crate::commands) struct Archive {
     data_dir: PathBuf,
     partition: Partition,
     /// The raw range that the derived streams were made from ends here.
@@ -25,7 +25,7 @@ pub(super) struct Archive {
 }
 
 impl Archive {
-    pub(super) fn of(data_dir: &Path, partition: &Partition) -> Archive {
+    pub(in crate::commands) fn of(data_dir: &Path, partition: &Partition) -> Archive {
         let derived_to = derived_partitions(partition)
             .iter()
             .map(|derived| derived_to(data_dir, derived, partition))
@@ -35,22 +35,26 @@ impl Archive {
     }
 
     /// The end of the master dataset as it is now.
-    pub(super) fn end(&self) -> Result<Offset> {
-        let catalog = Catalog::open_read(Arc::new(Disk), &self.data_dir)
-            .with_context(|| format!("read the catalogue of `{}`", self.data_dir.display()))?;
-        let cut = catalog.map_or(Offset::BEGINNING, |it| it.newest().cut.of(&self.partition));
+    pub(in crate::commands) fn end(&self) -> Result<Offset> {
+        let cut = self.cut()?;
         let links = master::chain(&Disk, &self.data_dir, &self.partition, cut, cut)
             .context("follow the master dataset")?;
         Ok(links.last().map_or(cut, |link| link.range.to))
     }
 
-    pub(super) fn known(&self) -> Result<Known> {
-        let archived = self.end()?;
-        Ok(Known { archived: Some(archived), seen: archived.max(self.derived_to) })
+    /// The stream is needed from the cut on, where the speed layer begins.
+    pub(in crate::commands) fn known(&self) -> Result<Known> {
+        Ok(Known { needed_from: Some(self.cut()?), seen: self.end()?.max(self.derived_to) })
+    }
+
+    fn cut(&self) -> Result<Offset> {
+        let catalog = Catalog::open_read(Arc::new(Disk), &self.data_dir)
+            .with_context(|| format!("read the catalogue of `{}`", self.data_dir.display()))?;
+        Ok(catalog.map_or(Offset::BEGINNING, |it| it.newest().cut.of(&self.partition)))
     }
 
     /// Archived records from `from` on, of one file and below `to`.
-    pub(super) fn read(&self, from: Offset, to: Offset) -> Result<Chunk> {
+    pub(in crate::commands) fn read(&self, from: Offset, to: Offset) -> Result<Chunk> {
         let mut begin = Offset::BEGINNING;
         loop {
             let reader = master::Reader::open(&Disk, &self.data_dir, &self.partition, begin)?;
@@ -74,7 +78,7 @@ impl Archive {
 }
 
 /// The partitions that are made from a raw partition.
-pub(super) fn derived_partitions(raw: &Partition) -> Vec<Partition> {
+pub(in crate::commands) fn derived_partitions(raw: &Partition) -> Vec<Partition> {
     let index = raw.as_str().rsplit('/').next().and_then(|index| index.parse().ok());
     let of = |stream| index.map(|index| Partition::of_stream(stream, index));
     ["enriched", "bad"].into_iter().filter_map(of).collect()

@@ -1,7 +1,7 @@
 //! `snowmelt stream list|tail|dump|verify|repair`: the embedded log, for people. All but `repair` work beside a running
 //! process and change nothing.
 
-mod archive;
+pub(super) mod archive;
 mod repair;
 mod verify;
 
@@ -29,6 +29,10 @@ use crate::table::Table;
 ///
 /// All but repair work beside a running server and change nothing.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  snowmelt stream list
+  snowmelt stream verify")]
 pub(crate) struct Stream {
     #[command(subcommand)]
     action: Action,
@@ -37,6 +41,10 @@ pub(crate) struct Stream {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// List the partitions: what they hold, and in what state
+    #[command(after_help = "\
+Examples:
+  snowmelt stream list
+  snowmelt stream list --json --data-dir /var/lib/snowmelt")]
     List {
         #[command(flatten)]
         folder: Folder,
@@ -45,11 +53,10 @@ enum Action {
         json: bool,
     },
     /// Print records as people read them: collector payloads, enriched TSV lines, bad rows; the newest first ones last
-    ///
-    /// Examples:
-    ///   snowmelt stream tail raw
-    ///   snowmelt stream tail bad --follow
-    #[command(verbatim_doc_comment)]
+    #[command(after_help = "\
+Examples:
+  snowmelt stream tail raw
+  snowmelt stream tail bad --follow --lines 1")]
     Tail {
         #[command(flatten)]
         folder: Folder,
@@ -64,6 +71,10 @@ enum Action {
         follow: bool,
     },
     /// Print every stored record, one per line, as base64 of its bytes: the input of `snowmelt enrich`
+    #[command(after_help = "\
+Examples:
+  snowmelt stream dump raw > records.b64
+  snowmelt stream dump raw/0 --json --from 00000000000000001000")]
     Dump {
         #[command(flatten)]
         folder: Folder,
@@ -81,6 +92,10 @@ enum Action {
     ///
     /// Checks checksums, the order of offsets and batches, the chain of segments and their durable ends, and holds the
     /// raw stream against the master dataset. Works beside a running server.
+    #[command(after_help = "\
+Examples:
+  snowmelt stream verify
+  snowmelt stream verify raw --json --data-dir /var/lib/snowmelt")]
     Verify {
         #[command(flatten)]
         folder: Folder,
@@ -97,6 +112,11 @@ enum Action {
     /// kept beside as *.damaged. Enriched and bad streams are removed and made again at the next start.
     ///
     /// Exit code 1 when something stays damaged.
+    #[command(after_help = "\
+Examples:
+  snowmelt stream repair --dry-run
+  snowmelt stream repair --data-dir /var/lib/snowmelt
+  snowmelt stream repair --accept-loss")]
     Repair {
         #[command(flatten)]
         folder: Folder,

@@ -1,0 +1,178 @@
+//! Every metric of this process: one table, and where each number comes from.
+//!
+//! `GET /metrics` prints them after those of the server ([`serving::FAMILIES`]); `docs/reference/metrics.md` is made of
+//! both tables. Labels are bounded: partitions, reasons, kinds, registries and schemas of bad rows, all known to program and configuration.
+
+use std::time::Instant;
+
+use serving::exposition::{Exposition, Family};
+use stream::local::gauges::CommitTimes;
+
+use crate::process::Process;
+
+serving::families! {
+    /// All families of the roles, in the order in which they are printed.
+    pub(crate) FAMILIES:
+    BUILD = Gauge "snowmelt_build_info" ["version"] "always 1; the version of the binary";
+    REQUESTS = Counter "snowmelt_collector_requests_total" [] "requests answered";
+    ACCEPTED = Counter "snowmelt_collector_accepted_total" [] "records made durable";
+    ACCEPTED_BYTES = Counter "snowmelt_collector_accepted_bytes_total" [] "their bytes";
+    CONNECTIONS = Gauge "snowmelt_collector_connections" [] "open connections";
+    REJECTED = Counter "snowmelt_collector_rejected_total" ["reason"] "requests refused, by reason";
+    QUEUED = Gauge "snowmelt_log_queued_bytes" ["partition"] "bytes of accepted requests that wait for their group commit";
+    COMMITS = Histogram "snowmelt_log_commit_seconds" ["partition"] "how long a group commit took, fsync included: nobody hears 200 before its end";
+    POISONED = Gauge "snowmelt_log_poisoned" ["partition"] "1 when the partition takes no records until a restart";
+    DISK_FREE = Gauge "snowmelt_disk_free_bytes" [] "free bytes of the disk that holds the data folder";
+    DISK_RESERVE = Gauge "snowmelt_disk_reserve_bytes" [] "free bytes below which the collector answers 503";
+    RECORDS = Counter "snowmelt_speed_records_total" [] "raw records enriched";
+    OUTCOMES = Counter "snowmelt_speed_outcomes_total" ["kind"] "outcomes, by kind";
+    BAD_ROWS = Counter "snowmelt_speed_bad_rows_total" ["schema"] "bad rows, by schema";
+    CAUGHT_UP = Gauge "snowmelt_speed_caught_up" ["partition"] "1 when all of a partition is visible";
+    FRONTIER_LAG = Gauge "snowmelt_speed_frontier_lag_seconds" ["partition"] "age of the oldest record that is not visible in SQL yet, 0 if there is none";
+    REWINDS = Counter "snowmelt_speed_rewinds_total" ["partition"] "ranges that got lost in the derived streams and were enriched again";
+    HELD_UP = Gauge "snowmelt_speed_held_up" [] "1 when a partition cannot go on";
+    WAITING = Gauge "snowmelt_waiting_partitions" [] "partitions that wait for a registry";
+    FACTS = Gauge "snowmelt_facts" [] "answers of registries on disk";
+    FACTS_BYTES = Gauge "snowmelt_facts_bytes" [] "their bytes";
+    QUESTIONS = Counter "snowmelt_registry_questions_total" ["registry", "result"] "questions to registries, by what came of them";
+    REALTIME_ROWS = Gauge "snowmelt_realtime_rows" [] "events in the real-time view";
+    REALTIME_BAD_ROWS = Gauge "snowmelt_realtime_bad_rows" [] "bad rows in the real-time view";
+    REALTIME_MEMORY = Gauge "snowmelt_realtime_memory_bytes" [] "its memory";
+    SPILLED_CHUNKS = Gauge "snowmelt_realtime_spilled_chunks" [] "chunks in spill/";
+    SPILLED_BYTES = Gauge "snowmelt_realtime_spilled_bytes" [] "their bytes";
+    SPILL_FAILURES = Counter "snowmelt_realtime_spill_failures_total" [] "failed attempts to spill; the rows stayed in memory";
+    ITERATION = Gauge "snowmelt_batch_iteration" [] "the newest iteration";
+    GENERATION = Gauge "snowmelt_batch_generation" [] "the generation of the batch view that is served";
+    ITERATIONS = Counter "snowmelt_batch_iterations_total" [] "iterations and rebuilds that this process published";
+    TOOK = Counter "snowmelt_batch_iteration_seconds_total" [] "seconds that iterations took which published something";
+    LAST_TOOK = Gauge "snowmelt_batch_last_iteration_seconds" [] "seconds that the last of them took";
+    RUNNING = Gauge "snowmelt_batch_running" [] "1 while an iteration runs";
+    REBUILDING = Gauge "snowmelt_batch_rebuilding" [] "1 while a rebuild runs";
+    BATCH_RECORDS = Counter "snowmelt_batch_records_total" [] "records put below the cut";
+    TABLE_FILES = Gauge "snowmelt_batch_table_files" [] "table files of the served iteration";
+    CUT_AGE = Gauge "snowmelt_batch_cut_age_seconds" ["partition"] "age of the oldest record that is not in the batch view yet, 0 if there is none";
+    ARCHIVE_LAG = Gauge "snowmelt_batch_archive_lag_seconds" ["partition"] "age of the oldest record that is not in the master dataset yet, 0 if there is none";
+    FAILURES = Gauge "snowmelt_batch_failures" [] "failed attempts in a row";
+    STOPPED = Gauge "snowmelt_batch_stopped" [] "1 when the batch layer has ended and wants a restart";
+    FAILING = Gauge "snowmelt_check_failing" ["check"] "1 for each check of /health that fails";
+}
+
+/// All metrics of the roles, in Prometheus text form.
+pub(crate) fn print(process: &Process) -> String {
+    let mut text = Exposition::default();
+    text.values(&BUILD, [([env!("CARGO_PKG_VERSION")], 1)]);
+    collector(process, &mut text);
+    log(process, &mut text);
+    speed(process, &mut text);
+    batch(process, &mut text);
+    let health = crate::health::check(process);
+    let failing = health.checks.iter().map(|it| ([it.name], u8::from(it.failure.is_some())));
+    text.values(&FAILING, failing);
+    text.finish()
+}
+
+fn collector(process: &Process, text: &mut Exposition) {
+    let counters = &process.collector;
+    text.value(&REQUESTS, counters.requests());
+    text.value(&ACCEPTED, counters.accepted());
+    text.value(&ACCEPTED_BYTES, counters.accepted_bytes());
+    text.value(&CONNECTIONS, counters.connections_open());
+    let rejected = counters.rejected_by_reason().map(|(reason, count)| ([reason.as_str()], count));
+    text.values(&REJECTED, rejected);
+}
+
+fn log(process: &Process, text: &mut Exposition) {
+    let gauges = process.raw.gauges();
+    text.values(&QUEUED, gauges.iter().map(|it| ([it.partition.as_str()], it.queued_bytes)));
+    let histogram =
+        |times: &CommitTimes| (times.at_most.clone(), times.sum.as_secs_f64(), times.count);
+    text.histograms(
+        &COMMITS,
+        gauges.iter().map(|it| {
+            let (buckets, sum, count) = histogram(&it.commits);
+            ([it.partition.as_str()], buckets, sum, count)
+        }),
+    );
+    let poisoned =
+        gauges.iter().map(|it| ([it.partition.as_str()], u8::from(it.poisoned.is_some())));
+    text.values(&POISONED, poisoned);
+    // A disk that does not answer has no sample; the check of the disk says why.
+    if let Ok(disk) = process.disk() {
+        text.value(&DISK_FREE, disk.free_bytes);
+        text.value(&DISK_RESERVE, disk.reserve_bytes);
+    }
+}
+
+fn speed(process: &Process, text: &mut Exposition) {
+    let status = process.speed.status();
+    let tally = status.tally();
+    text.value(&RECORDS, tally.records);
+    let counts = tally.counts;
+    let outcomes = [
+        (["enriched"], counts.enriched),
+        (["failed"], counts.failed),
+        (["bad"], counts.bad),
+        (["dropped"], counts.dropped),
+    ];
+    text.values(&OUTCOMES, outcomes);
+    text.values(&BAD_ROWS, tally.bad_by_schema.iter().map(|(schema, count)| ([*schema], count)));
+    let now = Instant::now();
+    let partitions = &status.partitions;
+    text.values(
+        &CAUGHT_UP,
+        partitions
+            .iter()
+            .map(|it| ([it.partition.as_str()], u8::from(it.visible_to >= it.raw_end))),
+    );
+    text.values(
+        &FRONTIER_LAG,
+        partitions.iter().map(|it| {
+            let age = process.watch.age(&it.partition, it.visible_to, now);
+            ([it.partition.as_str()], age.as_secs_f64())
+        }),
+    );
+    text.values(&REWINDS, partitions.iter().map(|it| ([it.partition.as_str()], it.rewinds)));
+    text.value(&HELD_UP, u8::from(status.stalled().is_some()));
+    text.value(&WAITING, status.waiting());
+    let stats = process.answers.stats();
+    text.value(&FACTS, stats.facts);
+    text.value(&FACTS_BYTES, stats.bytes);
+    let questions = stats.questions.iter();
+    text.values(&QUESTIONS, questions.map(|it| ([it.0.as_str(), it.1.as_str()], it.2)));
+    let realtime = process.lambda.realtime().metrics();
+    text.value(&REALTIME_ROWS, realtime.event_rows);
+    text.value(&REALTIME_BAD_ROWS, realtime.bad_row_rows);
+    text.value(&REALTIME_MEMORY, realtime.memory_bytes);
+    text.value(&SPILLED_CHUNKS, realtime.spilled_chunks);
+    text.value(&SPILLED_BYTES, realtime.spilled_bytes);
+    text.value(&SPILL_FAILURES, realtime.spill_failures);
+}
+
+fn batch(process: &Process, text: &mut Exposition) {
+    let status = process.batch.status();
+    let served = process.lambda.served();
+    text.value(&ITERATION, status.iteration);
+    text.value(&GENERATION, served.generation);
+    text.value(&ITERATIONS, status.published);
+    text.value(&TOOK, status.took.as_secs_f64());
+    text.value(&LAST_TOOK, status.last_took.as_secs_f64());
+    text.value(&RUNNING, u8::from(status.running.is_some()));
+    text.value(&REBUILDING, u8::from(status.rebuilding.is_some()));
+    text.value(&BATCH_RECORDS, status.records);
+    text.value(&TABLE_FILES, served.files.len());
+    let now = Instant::now();
+    let partitions = process.partitions();
+    let mut ages = |family: &Family, position: &model::cut::Cut| {
+        text.values(
+            family,
+            partitions.iter().map(|partition| {
+                let age = process.watch.age(partition, position.of(partition), now);
+                ([partition.as_str()], age.as_secs_f64())
+            }),
+        );
+    };
+    ages(&CUT_AGE, &served.cut);
+    ages(&ARCHIVE_LAG, &status.archived);
+    text.value(&FAILURES, status.failures);
+    text.value(&STOPPED, u8::from(status.stopped.is_some()));
+}
