@@ -414,7 +414,7 @@ fn start_batch(
     };
     let answers = Arc::clone(&recipes.answers);
     let (newest, folder) = (Arc::clone(catalog), data_dir.to_owned());
-    let propose = move || -> Result<enrich::Recipe> {
+    let propose = move || -> Result<Recipe, assets::Error> {
         let digest = newest.newest().next_recipe.clone();
         let in_force = assets::load(&*recipes.files, &folder, &digest)?;
         recipes.propose(Some(&in_force))
