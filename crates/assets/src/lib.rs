@@ -63,16 +63,16 @@ pub enum Error {
     #[error("{} lies where {place} belongs, but its `self` says {found}", path.display())]
     OtherSchema { path: PathBuf, place: String, found: String },
     /// No recipe of this digest was pinned in this data folder, or its file is gone.
-    #[error("recipe {digest} is not in {} (restore the file from a backup, or rebuild with the current recipe)", path.display())]
+    #[error("recipe {digest} is not in {} (restore the file from a backup)", path.display())]
     UnknownRecipe { digest: String, path: PathBuf },
     /// The file is there, but it is not what was pinned.
     #[error(
-        "recipe {digest} is damaged: {} has digest {found} (restore the file from a backup, or remove it and rebuild with the current recipe)",
+        "recipe {digest} is damaged: {} has digest {found} (restore the file from a backup; without one, remove it, and the next start goes over to the recipe of its configuration at the cut)",
         path.display()
     )]
     DamagedRecipe { digest: String, found: String, path: PathBuf },
     /// The recipe is whole, but this binary cannot enrich with it.
-    #[error("use recipe {} (run the version of snowmelt that made it, or rebuild with the current recipe)", path.display())]
+    #[error("use recipe {} (run the version of snowmelt that made it)", path.display())]
     UnusableRecipe { path: PathBuf, source: InvalidRecipe },
     /// The recipe lacks answers that were not looked for.
     #[error(transparent)]

@@ -25,10 +25,9 @@ pub enum Error {
     )]
     Newer { path: PathBuf, version: u32, known: u32 },
 
-    /// Neither the master dataset nor the raw stream has the range (law 7).
+    /// The master dataset lacks a range that was archived, or that the raw stream has forgotten (law 7).
     #[error(
-        "hole in {partition}: [{from}, {to}) is neither in the master dataset nor in the raw stream; \
-         restore {} from a backup",
+        "hole in {partition}: [{from}, {to}) is missing from the master dataset; restore {} from a backup",
         path.display()
     )]
     Hole { partition: Partition, from: Offset, to: Offset, path: PathBuf },
@@ -46,6 +45,17 @@ pub enum Error {
         "generation {generation} is being rebuilt already: wait until it answers, then ask again if the recipe has changed since"
     )]
     RebuildRuns { generation: u64 },
+
+    /// The rows that the other recipe has made meanwhile would be taken back by the rebuilt generation.
+    #[error(
+        "generation {generation} was not published: an iteration has put another recipe in force while it was rebuilt; \
+         rebuild again"
+    )]
+    RecipeChanged { generation: u64 },
+
+    /// What a rebuild would be made with.
+    #[error("nothing was rebuilt: the recipe as it is now cannot be read: {what}")]
+    NoRecipe { what: String },
 
     /// The batch layer has been shut down, or died of a panic that is in the log.
     #[error("the batch layer has stopped: {why}")]

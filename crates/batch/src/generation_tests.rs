@@ -131,15 +131,17 @@ fn iterations_go_on_beside_a_rebuild_and_are_part_of_it() {
 }
 
 #[test]
-fn a_recipe_that_an_iteration_names_during_a_rebuild_stays_in_force() {
+fn a_recipe_that_an_iteration_names_during_a_rebuild_ends_it() {
     let world = filled(1, 6);
     world.live(1, &recipe(50)).unwrap();
     let (catalog, mut batcher) = open(&world);
     let mut rebuild = batcher.begin_rebuild(recipe(40), Arc::new(Progress::default())).unwrap();
     assert!(rebuild.catch_up().unwrap());
     assert!(batcher.iterate(&tiny()).unwrap().published);
-    let manifest = batcher.publish_rebuild(rebuild).unwrap().manifest;
-    assert_eq!(manifest.recipe, recipe(40).digest());
+    let published = batcher.publish_rebuild(rebuild);
+    assert!(matches!(published, Err(Error::RecipeChanged { generation: 1 })), "{published:?}");
+    let manifest = catalog.newest();
+    assert_eq!((manifest.iteration, manifest.generation), (2, 0));
     assert_eq!(manifest.next_recipe, tiny().digest());
     assert_eq!(catalog.newest().iteration, manifest.iteration);
 }

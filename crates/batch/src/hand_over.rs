@@ -3,23 +3,25 @@
 //!
 //! Called at a start, before the speed layer. A binary knows one version of the enrich function and one set of embedded
 //! schemas; a recipe that was made with others stays the truth for what is below the cut, and cannot be used above it.
-//! Nothing is computed here: the cut and all files stay as they are.
+//! The same goes for a recipe whose file is gone. Nothing is computed here: the cut and all files stay as they are.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use enrich::{InvalidRecipe, Recipe};
+use model::causes::Causes;
 use model::files::Files;
 use model::time::Clock;
 use views::catalog::{Catalog, Commit, Manifest};
 
 use crate::Error;
 
-/// Loads the recipe in force. If another version of the function made it, publishes an iteration with the same cut that
-/// names `propose`'s recipe from there on, and gives that one; it is durable then.
+/// Loads the recipe in force. If another version of the function made it, or its file is gone, publishes an iteration
+/// with the same cut that names `propose`'s recipe from there on, and gives that one; it is durable then.
 ///
 /// # Errors
-/// Those of loading a recipe, except for [`InvalidRecipe::OtherFunction`]; those of `propose`; those of the commit.
+/// Those of loading a recipe, except for [`InvalidRecipe::OtherFunction`] and [`assets::Error::UnknownRecipe`]; those of
+/// `propose`; those of the commit.
 pub fn recipe_in_force(
     catalog: &Catalog,
     files: &dyn Files,
@@ -29,12 +31,22 @@ pub fn recipe_in_force(
 ) -> Result<Recipe, Error> {
     let newest = catalog.newest();
     match assets::load(files, data_dir, &newest.next_recipe) {
-        Err(assets::Error::UnusableRecipe {
-            source: source @ InvalidRecipe::OtherFunction { .. },
-            ..
-        }) => {
+        Err(
+            source @ (assets::Error::UnusableRecipe {
+                source: InvalidRecipe::OtherFunction { .. },
+                ..
+            }
+            | assets::Error::UnknownRecipe { .. }),
+        ) => {
             let recipe = propose()?;
             assets::pin(files, data_dir, &recipe)?;
+            if recipe.digest() == newest.next_recipe {
+                tracing::warn!(
+                    recipe = recipe.digest(),
+                    "{source}: the configuration has made it again"
+                );
+                return Ok(recipe);
+            }
             let manifest = take_over(catalog, &newest, &recipe, clock)?;
             let (iteration, cut) = (manifest.iteration, &manifest.cut);
             tracing::warn!(
@@ -42,8 +54,9 @@ pub fn recipe_in_force(
                 before = newest.next_recipe,
                 now = recipe.digest(),
                 ?cut,
-                "{source}: from the cut on, events are enriched by this binary; what is below the cut stays as it is \
-                 until `snowmelt batch run --rebuild`"
+                "{}: from the cut on, events are enriched with the recipe of this configuration; what is below the cut \
+                 stays as it is until `snowmelt batch run --rebuild`",
+                Causes(&source)
             );
             Ok(recipe)
         }
@@ -132,6 +145,24 @@ mod tests {
         // And it is found again.
         let unasked = || panic!("there is nothing to propose");
         recipe_in_force(&catalog, &Disk, folder.path(), &Fixed, unasked).unwrap();
+    }
+
+    #[test]
+    fn a_recipe_whose_file_is_gone_is_made_again_or_ends_at_the_cut() {
+        for (in_force, iteration) in [(ours().to_json(), 0), (r#"{"format":1}"#.to_owned(), 1)] {
+            let folder = tempfile::tempdir().unwrap();
+            let (catalog, digest) = catalog(folder.path(), &in_force);
+            let file = folder.path().join(format!("recipes/{digest}.json"));
+            std::fs::remove_file(file).unwrap();
+            let propose = || Ok(ours());
+            let recipe = recipe_in_force(&catalog, &Disk, folder.path(), &Fixed, propose).unwrap();
+            assert_eq!(recipe.digest(), ours().digest());
+            assert_eq!(catalog.newest().iteration, iteration);
+            assert_eq!(
+                assets::load(&Disk, folder.path(), recipe.digest()).unwrap().digest(),
+                recipe.digest()
+            );
+        }
     }
 
     #[test]

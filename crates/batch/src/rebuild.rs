@@ -86,9 +86,12 @@ impl Rebuild {
     ///
     /// # Errors
     /// [`Error::Hole`] for a file of the master dataset that is gone, [`Error::Damaged`], [`Error::Stopped`]; what was
-    /// done before stays done.
+    /// done before stays done. [`Error::RecipeChanged`]: the rebuild is over.
     pub fn catch_up(&mut self) -> Result<bool, Error> {
         let parent = self.catalog.refresh()?;
+        if parent.next_recipe != self.replaced {
+            return Err(Error::RecipeChanged { generation: self.generation });
+        }
         let missing = self.missing(&parent)?;
         if missing.is_empty() {
             return Ok(false);
@@ -128,10 +131,6 @@ impl Rebuild {
             }));
             ledger.push(piece.entry.clone());
         }
-        // A recipe that an iteration has named meanwhile is newer than ours.
-        let is_newest = parent.next_recipe == self.replaced;
-        let next_recipe =
-            if is_newest { self.recipe.recipe().digest() } else { &parent.next_recipe };
         Manifest {
             iteration,
             parent: Some(parent.iteration),
@@ -139,7 +138,7 @@ impl Rebuild {
             committed_at,
             cut: parent.cut.clone(),
             recipe: self.recipe.recipe().digest().to_owned(),
-            next_recipe: next_recipe.to_owned(),
+            next_recipe: self.recipe.recipe().digest().to_owned(),
             files,
             ledger,
         }

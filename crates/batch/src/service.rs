@@ -449,6 +449,9 @@ impl Worker {
 
     /// Starts the thread that rebuilds. It hands its result to this one, which publishes it between two iterations.
     fn begin_rebuild(&mut self) -> Result<(), Error> {
+        if let Some(what) = lock(&self.status).recipe_error.clone() {
+            return Err(Error::NoRecipe { what });
+        }
         let recipe = self.proposed.clone().expect("an iteration has just proposed a recipe");
         let mut rebuild = self.batcher.begin_rebuild(recipe, self.rebuild_progress.clone())?;
         let generation = rebuild.generation();

@@ -148,7 +148,7 @@ impl Error {
             }
             Error::CatchingUp(_) => "try again: the speed layer is filling the range",
             Error::Hole(_) => {
-                "restore the file from a backup; its content is derived and can be made again from the master dataset"
+                "restore the file from a backup, or make the batch view again from the master dataset with `snowmelt batch run --rebuild`"
             }
             Error::NoGeneration { .. } => {
                 "`batch.generations-kept` older generations stay after a rebuild; `snowmelt batch list` shows each iteration's"

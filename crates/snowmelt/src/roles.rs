@@ -200,15 +200,21 @@ impl Roles {
     }
 }
 
-/// One iteration on a data folder that no server uses; with `rebuild`, a new generation after it, made with the recipe
-/// of the configuration.
+/// What a rebuild without a server is made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RebuildWith {
+    RecipeInForce,
+    Configuration,
+}
+
+/// One iteration on a data folder that no server uses; with `rebuild`, a new generation after it.
 ///
 /// # Errors
 /// As [`Roles::start`], and those of the iteration and the rebuild.
 pub(crate) fn iterate_once(
     config: &Config,
     folder: &DataFolder,
-    rebuild: bool,
+    rebuild: Option<RebuildWith>,
 ) -> Result<Iterated> {
     let data_dir = folder.path();
     // Only a server proposes another recipe: here the configuration may not be the one that it runs with.
@@ -233,9 +239,14 @@ pub(crate) fn iterate_once(
     )
     .with_answers(Arc::clone(&recipes.answers));
     let mut iterated = batcher.iterate(&in_force).context("run an iteration")?;
-    if rebuild {
-        let recipe =
-            recipes.propose(Some(&in_force)).context("read the recipe of the configuration")?;
+    if let Some(with) = rebuild {
+        let recipe = match with {
+            RebuildWith::RecipeInForce => in_force,
+            RebuildWith::Configuration => {
+                recipes.propose(Some(&in_force)).context("read the recipe of the configuration")?
+            }
+        };
+        eprintln!("rebuilding with recipe {}", recipe.digest());
         let mut rebuild = batcher
             .begin_rebuild(recipe, batcher.progress())
             .context("begin to rebuild the batch view")?;

@@ -1,7 +1,7 @@
 //! The catalogue: one file per iteration, created only if absent. That creation is the commit; nothing else is.
 //!
 //! Written by the batcher, read by everybody who answers. Manifests are found by name: N, then N+1, from a hint that may
-//! be stale or missing. No answer depends on a listing; a listing only makes a lost manifest show. Durability comes from
+//! be old or missing, but never ahead. No answer depends on a listing; a listing only makes a lost manifest show. Durability comes from
 //! [`model::files::publish`]. Removing unlisted table files is not done here.
 
 use std::io;
@@ -48,7 +48,8 @@ impl Catalog {
     ///
     /// # Errors
     /// [`Error::Damaged`] and [`Error::Newer`] name the manifest; [`Error::Missing`] names one that is gone although a
-    /// later one exists; [`Error::First`] comes from `first`.
+    /// later one exists, [`Error::LostNewest`] one that is gone although it was committed last; [`Error::First`] comes
+    /// from `first`.
     pub fn open(
         files: Arc<dyn Files>,
         data_dir: &Path,
@@ -180,7 +181,7 @@ impl Catalog {
             Some(hint) if exists(disk, &dir, hint)? => hint,
             Some(_) | None => 0,
         };
-        let newest = loop {
+        let newest: Option<u64> = loop {
             let newest =
                 if exists(disk, &dir, start)? { Some(follow(disk, &dir, start)?) } else { None };
             let next = newest.map_or(0, |newest| newest + 1);
@@ -191,6 +192,10 @@ impl Catalog {
                 Some(_) | None => break newest,
             }
         };
+        if let Some(hint) = hint.filter(|hint| newest.is_none_or(|newest| *hint > newest)) {
+            // It is written after a commit is durable.
+            return Err(Error::LostNewest { manifest: path_of(&dir, hint), hint: dir.join(HINT) });
+        }
         let Some(newest) = newest else {
             return Ok(None);
         };

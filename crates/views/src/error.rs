@@ -23,6 +23,14 @@ pub enum Error {
     #[error("{} is missing: restore it from a backup, or rebuild the batch view", .0.display())]
     Missing(PathBuf),
 
+    /// The catalogue ends below an iteration that was committed: to go on would take a published cut back (law 3).
+    #[error(
+        "{} is missing, although {} names it as committed: restore it from a backup; in a copy that was made while a \
+         server ran, remove {} instead",
+        manifest.display(), hint.display(), hint.display()
+    )]
+    LostNewest { manifest: PathBuf, hint: PathBuf },
+
     /// A file does not hold what was written.
     #[error("{} is damaged ({detail}): {way_out}", path.display())]
     Damaged { path: PathBuf, detail: String, way_out: &'static str },

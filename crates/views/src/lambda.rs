@@ -107,7 +107,11 @@ impl Lambda {
     /// As [`Lambda::pin`], and when a manifest cannot be read.
     pub fn pin_generation(&self, generation: u64) -> Result<Option<Pin>, Error> {
         if self.served().generation == generation {
-            return self.pin().map(Some);
+            let pin = self.pin()?;
+            // Another one may have been swapped in since.
+            if pin.manifest.generation == generation {
+                return Ok(Some(pin));
+            }
         }
         let Some(manifest) = self.catalog.last_of_generation(generation)? else {
             return Ok(None);

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::client::Server;
 use crate::config::{self, Sources};
 use crate::data_folder::DataFolder;
-use crate::roles;
+use crate::roles::{self, RebuildWith};
 use crate::table::Table;
 
 /// Run an iteration of the batch layer, or list those that were committed
@@ -37,7 +37,8 @@ enum Action {
     ///
     /// With --rebuild, the whole batch view is derived again from the master dataset afterwards, with the schemas and
     /// settings as they are now. Iterations go on meanwhile; the new generation comes in with one commit, and the one
-    /// before it can still be asked: snowmelt sql --generation N.
+    /// before it can still be asked: snowmelt sql --generation N. Without a server, the recipe in force is used unless a
+    /// configuration is named with --config, --set or SNOWMELT_ENRICH__….
     #[command(
         verbatim_doc_comment,
         after_help = "\
@@ -54,6 +55,9 @@ Examples:
         /// A TOML configuration, used when no server is running
         #[arg(long, value_name = "FILE")]
         config: Option<std::path::PathBuf>,
+        /// One key, used when no server is running, for example `--set enrich.schemas=./schemas`
+        #[arg(long, value_name = "KEY=VALUE")]
+        set: Vec<String>,
     },
     /// List the committed iterations, newest last; works beside a running server
     #[command(after_help = "\
@@ -73,12 +77,12 @@ Examples:
 impl Batch {
     pub(crate) fn run(self) -> Result<ExitCode> {
         match self.action {
-            Action::Run { server, config, rebuild } => {
+            Action::Run { server, config, set, rebuild } => {
                 let answer = if server.is_running()? {
                     let _shown = rebuild.then(|| ShownProgress::start(&server));
                     server.post("/api/v1/batch", &json!({"rebuild": rebuild, "heal": false}))?
                 } else {
-                    run_here(&server, config, rebuild)?
+                    run_here(&server, config, set, rebuild)?
                 };
                 if answer["published"] == true {
                     println!("published iteration {}", answer["iteration"]);
@@ -130,12 +134,24 @@ impl Drop for ShownProgress {
     }
 }
 
-fn run_here(server: &Server, file: Option<std::path::PathBuf>, rebuild: bool) -> Result<Value> {
-    let sources = Sources {
-        config: file,
-        data_dir: Some(server.data_dir().to_owned()),
-        ..Sources::default()
+fn run_here(
+    server: &Server,
+    file: Option<std::path::PathBuf>,
+    set: Vec<String>,
+    rebuild: bool,
+) -> Result<Value> {
+    // The server may run with schemas that nobody has named here.
+    let is_named = file.is_some()
+        || !set.is_empty()
+        || std::env::vars_os()
+            .any(|(name, _)| name.to_string_lossy().starts_with("SNOWMELT_ENRICH__"));
+    let rebuild = match (rebuild, is_named) {
+        (false, _) => None,
+        (true, false) => Some(RebuildWith::RecipeInForce),
+        (true, true) => Some(RebuildWith::Configuration),
     };
+    let data_dir = Some(server.data_dir().to_owned());
+    let sources = Sources { config: file, set, data_dir };
     let config = config::load(&sources, std::env::vars())?;
     if !config.data_dir.join("streams").is_dir() {
         bail!(

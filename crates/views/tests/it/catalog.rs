@@ -114,15 +114,28 @@ fn a_reader_beside_the_server_writes_nothing_and_follows() {
 }
 
 #[test]
-fn the_hint_may_be_stale_missing_or_nonsense() {
+fn the_hint_may_be_old_missing_or_nonsense() {
     let (disk, files) = disk();
     let newest = with_iterations(&files, 3).newest();
-    for content in ["1\n", "77\n", "", "x"] {
+    for content in ["1\n", "", "x"] {
         disk.damage(&hint(), |bytes| *bytes = content.as_bytes().to_vec());
         assert_eq!(try_open(&files).unwrap().newest(), newest, "{content:?}");
     }
     disk.lose(&hint());
     assert_eq!(try_open(&files).unwrap().newest(), newest);
+}
+
+#[test]
+fn a_lost_newest_manifest_does_not_take_the_cut_back() {
+    let (disk, files) = disk();
+    with_iterations(&files, 3);
+    disk.lose(&path(3));
+    let error = try_open(&files).unwrap_err();
+    let Error::LostNewest { manifest, .. } = &error else { panic!("{error}") };
+    assert_eq!(*manifest, path(3));
+    // As the message says for a copy.
+    disk.lose(&hint());
+    assert_eq!(try_open(&files).unwrap().newest().iteration, 2);
 }
 
 #[test]
