@@ -55,7 +55,7 @@ impl Control for Process {
                 code: "batch_failed".to_owned(),
                 message,
                 hint: if request.rebuild {
-                    "the generation before it stays and nothing is lost; a rebuild is not tried again by itself".to_owned()
+                    "the generation before it stays and answers; a rebuild is not tried again by itself".to_owned()
                 } else {
                     "nothing was published and nothing is lost; the batch layer tries again by itself".to_owned()
                 },
