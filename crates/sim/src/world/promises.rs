@@ -109,6 +109,8 @@ impl World {
             }
             self.boot()?;
             self.disk.set_faults(Faults::default());
+            // It may have died in the very last operation of its start.
+            self.bury();
         }
         self.catch_up()?;
         self.check()?;
