@@ -145,7 +145,7 @@ impl Answers {
         open.rotate_left(turn);
         for some in open.chunks(ask.at_once().max(1)) {
             let mut error = None;
-            for (key, answer) in self.ask_all(&under, resolver, some, &**ask) {
+            for (key, answer) in at_once(some, |key| self.ask_once(&under, resolver, key, &**ask)) {
                 match answer {
                     Ok(answer) => answers.push((key.clone(), answer)),
                     Err(other) => error = error.or(Some(other)),
@@ -170,15 +170,17 @@ impl Answers {
             absent.rotate_left(count);
             again
         };
-        for key in again {
-            match self.resolve(resolver, &key, &**ask) {
-                Ok(answer) if answer.schema().is_some() => {
-                    tracing::info!(%key, "a schema that was absent is there now");
-                    return true;
+        for some in again.chunks(ask.at_once().max(1)) {
+            for (key, answer) in at_once(some, |key| self.resolve(resolver, key, &**ask)) {
+                match answer {
+                    Ok(answer) if answer.schema().is_some() => {
+                        tracing::info!(%key, "a schema that was absent is there now");
+                        return true;
+                    }
+                    Ok(_) => {}
+                    // The absences that are known hold; the next iteration asks again.
+                    Err(_) => return false,
                 }
-                Ok(_) => {}
-                // The absences that are known hold; the next iteration asks again.
-                Err(_) => return false,
             }
         }
         false
@@ -207,28 +209,6 @@ impl Answers {
             }
         };
         Ok(answer.map(|answer| self.remember(under, key, answer)))
-    }
-
-    fn ask_all<'k>(
-        &self,
-        under: &Under,
-        resolver: &Resolver,
-        keys: &'k [SchemaKey],
-        ask: &dyn Ask,
-    ) -> Vec<(&'k SchemaKey, Result<Arc<Answer>, Error>)> {
-        let one = |key: &'k SchemaKey| (key, self.ask_once(under, resolver, key, ask));
-        match keys {
-            [key] => vec![one(key)],
-            _ => std::thread::scope(|scope| {
-                let one = &one;
-                let threads: Vec<_> =
-                    keys.iter().map(|key| scope.spawn(move || one(key))).collect();
-                let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
-                    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                };
-                threads.into_iter().map(join).collect()
-            }),
-        }
     }
 
     /// Asks and records; or waits for whoever asks the same already, and takes what comes of that.
@@ -328,6 +308,25 @@ impl Memory {
         }
         absent.push_back(key.clone());
     }
+}
+
+/// One answer for each key, in their order; more than one key, each in a thread of its own.
+fn at_once<'k, T: Send>(
+    keys: &'k [SchemaKey],
+    answer: impl Fn(&'k SchemaKey) -> T + Sync,
+) -> Vec<(&'k SchemaKey, T)> {
+    if let [key] = keys {
+        return vec![(key, answer(key))];
+    }
+    std::thread::scope(|scope| {
+        let answer = &answer;
+        let threads: Vec<_> =
+            keys.iter().map(|key| scope.spawn(move || (key, answer(key)))).collect();
+        let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        threads.into_iter().map(join).collect()
+    })
 }
 
 /// No panic leaves these half changed.

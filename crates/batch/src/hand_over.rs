@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn a_recipe_that_is_not_understood_stops_the_start() {
         let folder = tempfile::tempdir().unwrap();
-        let (catalog, _) = catalog(folder.path(), r#"{"format":2}"#);
+        let (catalog, _) = catalog(folder.path(), r#"{"format":9}"#);
         let unasked = || panic!("nobody knows what it says");
         let refused = recipe_in_force(&catalog, &Disk, folder.path(), &Fixed, unasked);
         assert!(matches!(refused, Err(Error::Assets(_))), "{refused:?}");

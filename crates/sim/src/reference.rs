@@ -94,7 +94,7 @@ fn recipe_at<'a>(
     offset: Offset,
 ) -> Result<&'a str, Violation> {
     let is_rebuild = |pair: &&[Manifest]| pair[1].generation > pair[0].generation;
-    let rebuild = history.windows(2).filter(is_rebuild).next_back().map(|pair| &pair[1]);
+    let rebuild = history.windows(2).rfind(is_rebuild).map(|pair| &pair[1]);
     if let Some(rebuild) = rebuild.filter(|rebuild| rebuild.cut.covers(partition, offset)) {
         return Ok(&rebuild.recipe);
     }

@@ -113,7 +113,7 @@ impl Roles {
             collector::server::start(collector_config(config), raw.clone(), Arc::clone(&clock))
                 .context("start the collector")?;
         let batch = start_batch(config, &data_dir, recipes, &raw, &catalog, &lambda, &speed)?;
-        if !wait_until_ready(&speed, endings)? {
+        if !wait_until_ready(&speed, &batch, endings)? {
             collector.shutdown();
             raw.close();
             batch.shutdown();
@@ -544,9 +544,20 @@ impl Tidying {
 }
 
 /// False when the process was asked to end meanwhile.
-fn wait_until_ready(speed: &speed::Running, endings: &Endings) -> Result<bool> {
+fn wait_until_ready(
+    speed: &speed::Running,
+    batch: &batch::service::Service,
+    endings: &Endings,
+) -> Result<bool> {
     let mut shown = Instant::now();
+    let mut has_iterated = false;
     while !speed.ready() {
+        if !has_iterated && speed.status().waiting() > 0 {
+            has_iterated = true;
+            // The configuration may name other registries than the recipe in force: an iteration goes over to them. If
+            // not, it fails as the speed layer does, and says so by itself.
+            let _ = batch.handle().run_now();
+        }
         if shown.elapsed() > Duration::from_secs(5) {
             shown = Instant::now();
             let status = speed.status();
