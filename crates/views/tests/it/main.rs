@@ -5,6 +5,7 @@
 
 mod catalog;
 mod disk;
+mod formats;
 mod lambda;
 mod law;
 mod log;
