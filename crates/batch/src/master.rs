@@ -36,6 +36,10 @@ const HEADER_BYTES: u64 = 12;
 const TRAILER_BYTES: u64 = 20;
 /// A frame is closed when its records reach this size, so that a reader holds one frame and not the file.
 const FRAME_BYTES: usize = 1 << 20;
+
+/// No frame comes to so much: it is closed at the first record that reaches [`FRAME_BYTES`]. What a footer says beyond
+/// it is not believed, so that nobody makes room for it.
+const FRAME_BYTES_MAX: u64 = 1 << 30;
 const COMPRESSION_LEVEL: i32 = 3;
 
 /// Where the file of `partition` that begins at `from` lies below the data folder:
@@ -384,8 +388,9 @@ impl Reader {
         if hex(&self.digest.clone().finalize()) != footer.sha256 {
             return Err(self.damaged("the whole checksum differs".to_owned()));
         }
-        let counted: u64 = footer.frames.iter().map(|frame| frame.records).sum();
-        let agrees = counted == footer.records
+        let counted =
+            footer.frames.iter().try_fold(0u64, |sum, frame| sum.checked_add(frame.records));
+        let agrees = counted == Some(footer.records)
             && self.bytes == footer.bytes
             && self.first == Some(footer.first)
             && self.last == Some(footer.last);
@@ -483,6 +488,9 @@ fn read_ends(path: &Path, file: &dyn File) -> Result<(Vec<u8>, Footer), Error> {
     let stored = footer.frames.iter().try_fold(0u64, |sum, frame| sum.checked_add(frame.stored));
     if stored != Some(footer_at - HEADER_BYTES) {
         return Err(Error::damaged(path, "its frames do not fill it"));
+    }
+    if footer.frames.iter().any(|frame| frame.plain > FRAME_BYTES_MAX) {
+        return Err(Error::damaged(path, "a frame says that it holds more than any does"));
     }
     let range = &footer.range;
     if !(range.from <= footer.first && footer.first <= footer.last && footer.last < range.to) {

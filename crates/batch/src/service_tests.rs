@@ -1,12 +1,13 @@
 //! The running role: requests, status, failures that pass, failures that do not.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use model::cut::Cut;
 use model::position::Offset;
+use model::time::{Clock, Timestamp};
 use stream::Stream;
 use views::catalog::Catalog;
 
@@ -27,6 +28,10 @@ struct Running {
 }
 
 fn start(world: World, interval: Duration) -> Running {
+    start_at(world, interval, Arc::new(Fixed(1)))
+}
+
+fn start_at(world: World, interval: Duration, clock: Arc<dyn Clock>) -> Running {
     let catalog = world.catalog().unwrap();
     let pinned = Arc::new(Mutex::new(Cut::default()));
     let schemas_unreadable = Arc::new(AtomicBool::new(false));
@@ -37,7 +42,7 @@ fn start(world: World, interval: Duration) -> Running {
         files: world.files(),
         data_dir: DATA.into(),
         catalog: catalog.clone(),
-        clock: Arc::new(Fixed(1)),
+        clock,
         answers: Arc::new(assets::Answers::none()),
         propose: Box::new(move || match unreadable.load(Ordering::SeqCst) {
             true => Err("the schema folder is gone".into()),
@@ -83,6 +88,39 @@ fn iterations_come_by_themselves_at_intervals() {
     assert_eq!(running.commits.recv_timeout(LONG).unwrap(), 2);
     running.service.shutdown();
     assert_eq!(running.catalog.newest().iteration, 2);
+}
+
+/// Jumps by hours each time it is asked, forth and back, and before 1970.
+#[derive(Debug, Default)]
+struct Jumping(AtomicI64);
+
+impl Clock for Jumping {
+    fn now(&self) -> Timestamp {
+        let asked = self.0.fetch_add(1, Ordering::SeqCst);
+        Timestamp((asked % 5 - 2) * asked * 3_600_000)
+    }
+}
+
+#[test]
+fn a_clock_that_jumps_by_hours_neither_stops_iterations_nor_turns_the_cut_back() {
+    let running = start_at(filled(2, 6), Duration::from_millis(20), Arc::new(Jumping::default()));
+    let mut cut = Cut::default();
+    for iteration in 1..=8_u32 {
+        assert_eq!(running.commits.recv_timeout(LONG).unwrap(), u64::from(iteration));
+        let now = running.catalog.newest().cut.clone();
+        assert!(now.is_at_or_beyond(&cut), "{now:?} after {cut:?}");
+        cut = now;
+        running.world.append(iteration as usize % 2, record(iteration % 2, 100 + iteration));
+    }
+    let manifest = running.service.handle().run_now().unwrap().manifest;
+    assert_eq!(
+        running.world.view(&manifest),
+        running.world.expect(&manifest.cut, |_, _| recipe(50))
+    );
+    running.service.shutdown();
+    let times: Vec<String> =
+        running.catalog.history().unwrap().into_iter().map(|it| it.committed_at).collect();
+    assert!(!times.is_sorted(), "the clock did not jump: {times:?}");
 }
 
 #[test]

@@ -23,6 +23,12 @@ use views::catalog::Counts;
 /// The version that is written. A newer one is refused by its number.
 pub const FORMAT_VERSION: u8 = 1;
 
+/// Above every sequence number that is ever given: one cannot count on from there.
+const SEQUENCE_MAX: u64 = 1 << 62;
+
+/// The highest place that an outcome can have among those of its record: it becomes a 32-bit integer with a sign.
+const INDEX_MAX: u32 = i32::MAX as u32;
+
 /// Version, kind and header length, and the checksum at the end.
 const FRAME_BYTES: usize = 1 + 1 + 4 + 4;
 
@@ -241,6 +247,9 @@ fn read_header(kind: Kind, header: &[u8], body: Bytes) -> Result<Part, InvalidEn
     let to = input.offset().filter(|to| *to > from).ok_or(InvalidEntry::Field("to"))?;
     let mut number = |name| input.u64().ok_or(InvalidEntry::Field(name));
     let (sequence, records) = (number("sequence")?, number("records")?);
+    if sequence > SEQUENCE_MAX {
+        return Err(InvalidEntry::Field("sequence"));
+    }
     let counts = Counts {
         outcomes: number("outcomes")?,
         enriched: number("enriched")?,
@@ -261,7 +270,7 @@ fn read_header(kind: Kind, header: &[u8], body: Bytes) -> Result<Part, InvalidEn
 }
 
 fn read_row<'a>(input: &mut Input<'a>) -> Option<Row<'a>> {
-    let (offset, index) = (input.offset()?, input.u32()?);
+    let (offset, index) = (input.offset()?, input.u32().filter(|index| *index <= INDEX_MAX)?);
     let length = input.u32()? as usize;
     let text = std::str::from_utf8(input.take(length)?).ok()?;
     Some(Row { offset, index, text })
@@ -391,6 +400,23 @@ mod tests {
             let read = rows(Kind::Bad, &mark(0, 5, 0, count), broken.len(), &broken.body);
             assert!(matches!(read, Err(InvalidEntry::Row { .. })), "{read:?}");
         }
+    }
+
+    #[test]
+    fn an_index_or_a_sequence_number_that_cannot_be_is_refused_despite_its_checksum() {
+        let read = |index| {
+            let mut one = Rows::default();
+            one.push(Offset::from_number(1), index, "x");
+            rows(Kind::Bad, &mark(0, 5, 0, 1), 1, &one.body).map(|rows| rows.len())
+        };
+        assert_eq!(read(INDEX_MAX), Ok(1));
+        assert!(matches!(read(INDEX_MAX + 1), Err(InvalidEntry::Row { row: 0, .. })));
+        let numbered = |sequence| {
+            let mark = Mark { sequence, ..mark(0, 1, 0, 0) };
+            decode(&encode(Kind::Bad, &mark, &Rows::default(), 1 << 20)[0])
+        };
+        assert!(numbered(SEQUENCE_MAX).is_ok());
+        assert_eq!(numbered(u64::MAX), Err(InvalidEntry::Field("sequence")));
     }
 
     proptest! {

@@ -88,6 +88,37 @@ fn every_shorter_or_longer_file_is_damaged() {
     assert!(matches!(read(&disk, 0), Err(Error::Damaged { .. })));
 }
 
+/// Changes the text of the footer and makes length and checksum right: what no disk does, but a program could.
+fn forge_footer(content: &mut Vec<u8>, from: &str, to: &str) {
+    let trailer = content.split_off(content.len() - TRAILER_BYTES as usize);
+    let footer = content.split_off(content.len() - number(&trailer[0..4]) as usize);
+    let footer = String::from_utf8(footer).unwrap();
+    assert!(footer.contains(from), "{footer}");
+    let footer = footer.replace(from, to);
+    content.extend_from_slice(footer.as_bytes());
+    content.extend_from_slice(&(footer.len() as u32).to_le_bytes());
+    content.extend_from_slice(&crc32c::crc32c(footer.as_bytes()).to_le_bytes());
+    content.extend_from_slice(&trailer[8..]);
+}
+
+#[test]
+fn a_footer_that_lies_is_damage_and_makes_no_reader_take_its_word() {
+    let most = u64::MAX.to_string();
+    for (from, to) in [
+        ("\"plain\":56", format!("\"plain\":{most}")),
+        ("\"plain\":56", "\"plain\":1099511627776".to_owned()),
+        ("\"plain\":56", "\"plain\":55".to_owned()),
+        ("\"records\":2,\"crc32c\"", format!("\"records\":{most},\"crc32c\"")),
+        ("\"stored\":", "\"stored\":1".to_owned()),
+    ] {
+        let disk = MemoryDisk::default();
+        written(&disk, 0, &[record(0, b"one"), record(1, b"two")], 2);
+        let path = path(Path::new("/d"), &raw_0(), at(0));
+        disk.change(&path, |content| forge_footer(content, from, &to));
+        assert!(matches!(read(&disk, 0), Err(Error::Damaged { .. })), "{to}");
+    }
+}
+
 #[test]
 fn a_newer_format_is_refused_by_name() {
     let disk = MemoryDisk::default();

@@ -11,8 +11,10 @@
 //! partition; `index` is the record's place in its batch, so that any valid record tells where its batch began.
 //!
 //! A record can be broken in these ways: length 0 (an unwritten place is all zeros, and must not look like a record),
-//! longer than the file, a checksum that differs, a padding that is not zero, and, seen by [`super::scan`], an offset,
-//! batch or index that does not follow the record before.
+//! longer than the file, a checksum that differs, a padding that is not zero, an offset or batch that is never handed
+//! out, and, seen by [`super::scan`], an offset, batch or index that does not follow the record before.
+
+use super::segment::NUMBER_MAX;
 
 /// The bytes before the record's own.
 pub(crate) const HEADER_BYTES: usize = 28;
@@ -97,12 +99,11 @@ pub(crate) fn parse(from: &[u8], room: u64, segment_id: u64) -> Parsed<'_> {
     if from[end..stored].iter().any(|&byte| byte != 0) {
         return Parsed::Invalid("a record whose padding is not zero");
     }
-    Parsed::Entry(Entry {
-        offset: number(&header[8..16]),
-        batch: number(&header[16..24]),
-        index: number(&header[24..28]) as u32,
-        bytes,
-    })
+    let (offset, batch) = (number(&header[8..16]), number(&header[16..24]));
+    if offset.max(batch) > NUMBER_MAX {
+        return Parsed::Invalid("a record whose offset or batch cannot be");
+    }
+    Parsed::Entry(Entry { offset, batch, index: number(&header[24..28]) as u32, bytes })
 }
 
 fn checksum(segment_id: u64, header: &[u8; HEADER_BYTES], bytes: &[u8]) -> u32 {
@@ -142,7 +143,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_record_reads_back(bytes in proptest::collection::vec(any::<u8>(), 1..200),
-                               offset: u64, batch: u64, index: u32) {
+                               offset in 0..=NUMBER_MAX, batch in 0..=NUMBER_MAX, index: u32) {
             let entry = Entry { offset, batch, index, bytes: &bytes };
             let stored = encoded(&entry);
             prop_assert_eq!(stored.len() as u64, stored_bytes(bytes.len()));
@@ -159,6 +160,13 @@ mod tests {
             stored[bit / 8] ^= 1 << (bit % 8);
             let parsed = parse(&stored, 1 << 30, SEGMENT);
             prop_assert!(matches!(parsed, Parsed::Invalid(_) | Parsed::More(_)), "{:?}", parsed);
+        }
+
+        #[test]
+        fn a_number_that_is_never_handed_out_is_invalid(number in NUMBER_MAX + 1.., is_batch: bool) {
+            let (offset, batch) = if is_batch { (0, number) } else { (number, 0) };
+            let stored = encoded(&Entry { offset, batch, index: 0, bytes: b"x" });
+            prop_assert!(matches!(parse(&stored, 64, SEGMENT), Parsed::Invalid(_)));
         }
 
         #[test]

@@ -110,6 +110,12 @@ pub(crate) fn list(
             let what = format!("it follows {missing}, which is not there");
             return Err(Error::Damaged { path, at: 0, what });
         }
+        if let Some(before) = segments.back()
+            && header.predecessor_end < before.header.predecessor_end
+        {
+            let what = "its predecessor would end before it begins".to_owned();
+            return Err(Error::Damaged { path, at: 0, what });
+        }
         segments.push_back(Arc::new(Segment::new(path, header)));
     }
     Ok(segments)

@@ -37,6 +37,10 @@ const MAGIC: &[u8; 8] = b"snowseg\0";
 /// In `predecessor_base`: this is the first segment of the partition.
 const NO_PREDECESSOR: u64 = u64::MAX;
 
+/// Above every offset and batch number that is ever handed out. Bytes that name a higher one are damage, whatever their
+/// checksum says: one cannot count on from there.
+pub(crate) const NUMBER_MAX: u64 = 1 << 62;
+
 /// How far entries of the index lie apart, in bytes.
 const INDEX_STEP: u64 = 64 << 10;
 
@@ -117,7 +121,7 @@ impl Header {
         };
         let partition = std::str::from_utf8(&page[66..66 + usize::from(page[65])])
             .map_err(|_| damaged("the header names no partition"))?;
-        Ok(Header {
+        let header = Header {
             id: field(0),
             base: field(1),
             predecessor_base: (field(2) != NO_PREDECESSOR).then_some(field(2)),
@@ -126,7 +130,14 @@ impl Header {
             capacity_bytes: field(5),
             durability,
             partition: partition.to_owned(),
-        })
+        };
+        if header.base.max(header.first_batch) > NUMBER_MAX {
+            return Err(damaged("the header names an offset or a batch that cannot be"));
+        }
+        if header.predecessor_end > header.base {
+            return Err(damaged("the header ends its predecessor above its own beginning"));
+        }
+        Ok(header)
     }
 
     /// Reads the header of a file and checks that it lies where it says.

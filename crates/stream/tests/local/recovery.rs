@@ -189,6 +189,52 @@ fn a_zeroed_header_is_damage() {
     assert_damaged(folder.try_open(), &path, 0);
 }
 
+/// Writes a number into a header, or into the first record, and makes the checksum right: what no crash does.
+fn forge(path: &Path, at: usize, number: u64) {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[at..at + 8].copy_from_slice(&number.to_le_bytes());
+    let sum = crc32c::crc32c_append(crc32c::crc32c(&bytes[..12]), &bytes[16..4096]);
+    bytes[12..16].copy_from_slice(&sum.to_le_bytes());
+    let end = 4096 + 28 + u32::from_le_bytes(bytes[4096..4100].try_into().unwrap()) as usize;
+    let sum = crc32c::crc32c_append(crc32c::crc32c(&bytes[16..24]), &bytes[4096..4100]);
+    let sum = crc32c::crc32c_append(sum, &bytes[4104..end]);
+    bytes[4100..4104].copy_from_slice(&sum.to_le_bytes());
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn numbers_that_contradict_each_other_or_cannot_be_are_damage_despite_their_checksum() {
+    let (base, predecessor_end, first_batch) = (24, 40, 48);
+    let (offset, batch) = (4096 + 8, 4096 + 16);
+    for (at, number, damaged_at) in [
+        (predecessor_end, 7, 0),
+        (base, u64::MAX - 1, 0),
+        (first_batch, u64::MAX, 0),
+        (offset, u64::MAX, 4096),
+        (batch, u64::MAX, 4096),
+    ] {
+        let folder = with_three_batches();
+        forge(&folder.last_segment(), at, number);
+        let path = match at == base {
+            true => folder.partition_dir().join(format!("{number:020}.segment")),
+            false => folder.last_segment(),
+        };
+        std::fs::rename(folder.last_segment(), &path).unwrap();
+        assert_damaged(folder.try_open(), &path, damaged_at);
+    }
+}
+
+#[test]
+fn a_predecessor_that_would_end_before_it_begins_is_damage() {
+    let folder = Folder::new();
+    let log = folder.open();
+    (0..8).for_each(|_| _ = append(&log, &[&"x".repeat(5000)]));
+    drop(log);
+    let segments = folder.segments();
+    forge(&segments[2], 40, 0);
+    assert_damaged(folder.try_open(), &segments[2], 0);
+}
+
 #[test]
 fn a_segment_of_another_partition_is_damage() {
     let folder = with_three_batches();
