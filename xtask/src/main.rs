@@ -2,6 +2,7 @@
 
 mod bench;
 
+mod fuzz;
 mod setup;
 
 #[cfg(test)]
@@ -25,6 +26,7 @@ usage: cargo xtask COMMAND
   sim [ARGS]   the simulator: --seeds N, --from SEED, --seed SEED to replay one
   bench [NAME] the measurements of docs/benchmarks.md, in release: collector, enrich, batch,
                pipeline; first-run only when named
+  fuzz ARGS    the readers of bytes from outside: --quick, --long, TARGET [--seconds N], --list
 ";
 
 fn main() -> ExitCode {
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Some("generate") if rest.is_empty() => generate(),
         Some("sim") => simulate(rest),
         Some("bench") => bench::bench(rest),
+        Some("fuzz") => fuzz::run(rest),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(2);

@@ -142,7 +142,7 @@ fn tree_of(name: &str) -> BTreeSet<String> {
 }
 
 fn rust_files() -> Vec<PathBuf> {
-    let folders = ["crates", "xtask"].map(|name| crate::root().join(name));
+    let folders = ["crates", "fuzz", "xtask"].map(|name| crate::root().join(name));
     let is_rust = |path: &PathBuf| path.extension().is_some_and(|it| it == "rs");
     folders.iter().flat_map(|folder| walk(folder)).filter(is_rust).collect()
 }

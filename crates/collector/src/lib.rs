@@ -43,5 +43,9 @@ mod memory;
 
 mod error;
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
+
 pub use config::Config;
 pub use error::Error;

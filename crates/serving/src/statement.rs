@@ -250,6 +250,8 @@ fn refuse(what: &str) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn code(sql: &str) -> &'static str {
@@ -370,5 +372,37 @@ mod tests {
         assert_eq!(code(&format!("select {}1", "not ".repeat(1001))), "statement_too_large");
         let list = vec!["'x'"; 10_000].join(",");
         assert_eq!(code(&format!("select 1 from t where a in ({list})")), "ok");
+    }
+
+    /// Pieces of statements, so that soup made of them gets some way through the parser.
+    const PIECES: &str = "select|from|where|atomic.events|e.app_id|*|,|(|)|((|))|1|-1.5e3|'text'|'|\"q\"|\"|$$x$$|$1|E'\\n'|\
+        with a as|union all|except|join|on|left|lateral|group by|order by|having|limit|offset|fetch first 1 row only|\
+        case when|then|else|end|in|between|and|or|not|is null|like|::int|cast(|as text|interval '1 day'|date '2026-01-01'|\
+        count(*)|filter (where|over (|partition by|rows between 1 preceding and current row|array[|]|[1:2]|->>|@>|||\
+        values|explain|analyze|show|describe|table|into t|insert into t|update t set|delete from t|copy|to '/tmp/x'|\
+        create table t as|drop table t|set a = 1|returning *|for update|;|--|/*|*/|\u{e9}|\u{0}|\n|unnest(|exists (|any(|distinct on (";
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn whatever_the_text_it_is_refused_or_only_reads(
+            pieces in proptest::collection::vec((0..PIECES.split('|').count(), ".{0,3}"), 0..30)
+        ) {
+            let known: Vec<&str> = PIECES.split('|').collect();
+            let words = pieces.iter().map(|(at, more)| match more.len() {
+                3 => more.clone(),
+                _ => known[*at].to_owned(),
+            });
+            let sql = words.collect::<Vec<_>>().join(" ");
+            for sql in [format!("select {sql}"), format!("explain {sql}"), sql] {
+                if let Ok(statement) = parse(&sql) {
+                    let printed = statement.to_string();
+                    let first = printed.trim_start_matches('(').split(' ').next().unwrap_or_default();
+                    let reads = ["SELECT", "WITH", "VALUES", "TABLE", "FROM", "EXPLAIN", "DESCRIBE", "DESC", "SHOW"];
+                    prop_assert!(reads.contains(&first), "{} was let through as {}", sql, printed);
+                }
+            }
+        }
     }
 }

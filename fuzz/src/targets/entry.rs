@@ -1,0 +1,69 @@
+//! Entries of the derived streams: taken apart one by one, and read in pairs by the loader.
+//!
+//! The input is a list of entries: a byte that says to which stream one goes and whether its checksum is made right,
+//! its length, its bytes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::executor::block_on;
+use model::cut::Cut;
+use speed::enricher::Progress;
+use speed::loader::Loader;
+use speed::output::{self, Rows};
+use stream::Stream;
+use stream::memory::Memory;
+use views::realtime::{Options, RealtimeView};
+
+use crate::input::Input;
+
+/// The recipe that the corpus names.
+const RECIPE: &str = "r";
+
+pub(crate) fn entries(bytes: &[u8]) {
+    let (enriched, bad) = (Memory::new("enriched", 1), Memory::new("bad", 1));
+    let mut input = Input::new(bytes);
+    while !input.is_empty() {
+        let mode = input.byte();
+        let mut entry = input.piece().to_vec();
+        if mode & 2 != 0 {
+            entry.extend_from_slice(&crc32c::crc32c(&entry).to_le_bytes());
+        }
+        let entry = Bytes::from(entry);
+        take_apart(&entry);
+        if !entry.is_empty() {
+            let stream = if mode & 1 == 0 { &enriched } else { &bad };
+            block_on(stream.append(&stream.partitions()[0], vec![entry]))
+                .expect("a stream in memory takes all");
+        }
+    }
+    load(enriched, bad);
+}
+
+fn take_apart(entry: &Bytes) {
+    let Ok(part) = output::decode(entry) else { return };
+    if (part.part, part.parts) != (0, 1) {
+        return;
+    }
+    let Ok(rows) = output::rows(part.kind, &part.mark, part.rows, &part.body) else { return };
+    let mut again = Rows::default();
+    rows.iter().for_each(|row| again.push(row.offset, row.index, row.text));
+    let written = output::encode(part.kind, &part.mark, &again, usize::MAX);
+    assert_eq!(written.len(), 1);
+    assert_eq!(output::decode(&written[0]).as_ref(), Ok(&part));
+}
+
+/// Nothing in the streams may stop the loader, and its frontier is what the view shows.
+fn load(enriched: Memory, bad: Memory) {
+    let view = Arc::new(RealtimeView::new(Options { memory_bytes_max: 1 << 30, spill: None }));
+    let (enriched, bad): (Arc<dyn Stream>, Arc<dyn Stream>) = (Arc::new(enriched), Arc::new(bad));
+    let mut loader =
+        Loader::open(enriched, bad, Arc::clone(&view), RECIPE.to_owned(), Cut::default())
+            .expect("both streams have one partition");
+    while loader.step().expect("entries that are wrong are left out") == Progress::Moved {}
+    assert_eq!(view.frontier(RECIPE), loader.frontier());
+    for chunk in &view.snapshot(RECIPE).chunks {
+        assert_eq!(chunk.events().expect("in memory").num_rows(), chunk.event_rows());
+        assert_eq!(chunk.bad_rows().expect("in memory").num_rows(), chunk.bad_row_rows());
+    }
+}

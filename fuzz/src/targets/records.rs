@@ -1,0 +1,199 @@
+//! The enrich function: for any record there is at least one outcome, twice the same, and each can be written, read back
+//! and made a row; the speed layer, which reads the text, and the batch layer, which has the event, make the same row.
+
+use std::io::Write;
+use std::sync::LazyLock;
+
+use enrich::iglu::Schemas;
+use enrich::{Outcome, Recipe, Settings, enrich};
+use model::event::EnrichedEvent;
+use model::iglu::SchemaKey;
+use model::payload::CollectorPayload;
+use model::position::{Offset, Partition, Position, RawRecord};
+use model::time::Timestamp;
+use serde_json::{Value, json};
+use views::shred::{BadRowRows, EventRows};
+
+use crate::input::Input;
+
+const TP2: &str = "/com.snowplowanalytics.snowplow/tp2";
+
+/// Embedded schemas, and those of the golden tests.
+static RECIPE: LazyLock<Recipe> = LazyLock::new(|| {
+    let local = [
+        include_str!(
+            "../../../testdata/enrich/schemas/org.example.snowmelt/basket/jsonschema/1-0-0"
+        ),
+        include_str!(
+            "../../../testdata/enrich/schemas/org.example.snowmelt/crate/jsonschema/1-0-0"
+        ),
+        include_str!(
+            "../../../testdata/enrich/schemas/org.example.snowmelt/crate/jsonschema/1-0-2"
+        ),
+    ];
+    recipe_of(local.iter().filter_map(|text| serde_json::from_str(text).ok()))
+});
+
+/// Any bytes as a raw record.
+pub(crate) fn record(bytes: &[u8]) {
+    check(bytes, &RECIPE);
+}
+
+/// Any bytes as the content of a compressed container.
+pub(crate) fn container(bytes: &[u8]) {
+    let mut input = Input::new(bytes);
+    let is_zstd = input.byte() & 1 == 0;
+    let content = input.rest();
+    let record = if is_zstd {
+        zstd::bulk::compress(content, 1).expect("memory takes all that is written")
+    } else {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(content).expect("memory takes all that is written");
+        gzip.finish().expect("memory takes all that is written")
+    };
+    check(&record, &RECIPE);
+}
+
+/// Any text as the query string of a pixel, and of a redirect.
+pub(crate) fn querystring(bytes: &[u8]) {
+    let querystring = Some(String::from_utf8_lossy(bytes).into_owned());
+    for path in ["/i", "/r/tp2"] {
+        let path = Some(path.to_owned());
+        check(
+            &CollectorPayload { path, querystring: querystring.clone(), ..sent() }.encode(),
+            &RECIPE,
+        );
+    }
+}
+
+/// Any text as the body of a POST of a tracker.
+pub(crate) fn tp2(bytes: &[u8]) {
+    check(&posted(String::from_utf8_lossy(bytes).into_owned()).encode(), &RECIPE);
+}
+
+/// A request whose every field is any text, one to a line.
+pub(crate) fn request(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let mut lines = text.split('\n').map(|line| (!line.is_empty()).then(|| line.to_owned()));
+    let mut next = || lines.next().flatten();
+    let payload = CollectorPayload {
+        path: next(),
+        querystring: next(),
+        content_type: next(),
+        body: next(),
+        hostname: next(),
+        network_userid: next(),
+        user_agent: next(),
+        referer_uri: next(),
+        ip_address: next().unwrap_or_default(),
+        encoding: next().unwrap_or_default(),
+        collector: next().unwrap_or_default(),
+        timestamp: next().and_then(|text| text.parse().ok()).unwrap_or_default(),
+        schema: model::payload::SCHEMA.to_owned(),
+        headers: Some(lines.flatten().collect()),
+    };
+    check(&payload.encode(), &RECIPE);
+}
+
+/// Any JSON as a schema (the first line), and any JSON as what it validates (the rest).
+pub(crate) fn schema(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let (schema, data) = text.split_once('\n').unwrap_or((&text, "{}"));
+    let (Ok(Value::Object(mut schema)), Ok(data)) =
+        (serde_json::from_str(schema), serde_json::from_str::<Value>(data))
+    else {
+        return;
+    };
+    let name = json!({"vendor": "a", "name": "b", "format": "jsonschema", "version": "1-0-0"});
+    schema.insert("self".to_owned(), name);
+    let event = json!({
+        "schema": "iglu:com.snowplowanalytics.snowplow/unstruct_event/jsonschema/1-0-0",
+        "data": {"schema": "iglu:a/b/jsonschema/1-0-0", "data": data},
+    });
+    let body = json!({
+        "schema": "iglu:com.snowplowanalytics.snowplow/payload_data/jsonschema/1-0-4",
+        "data": [{"e": "ue", "p": "web", "tv": "t", "ue_pr": event.to_string()}],
+    });
+    check(&posted(body.to_string()).encode(), &recipe_of([Value::Object(schema)]));
+}
+
+fn recipe_of(local: impl IntoIterator<Item = Value>) -> Recipe {
+    let keyed = local.into_iter().filter_map(|schema| {
+        let part = |name: &str| schema["self"][name].as_str().unwrap_or_default().to_owned();
+        let uri = format!(
+            "iglu:{}/{}/{}/{}",
+            part("vendor"),
+            part("name"),
+            part("format"),
+            part("version")
+        );
+        Some((SchemaKey::parse(&uri).ok()?, schema))
+    });
+    Recipe::new(Schemas::embedded().with_local(keyed), Settings::default())
+}
+
+fn sent() -> CollectorPayload {
+    CollectorPayload {
+        ip_address: "192.0.2.1".to_owned(),
+        timestamp: 1_790_000_000_000,
+        encoding: "UTF-8".to_owned(),
+        collector: "collector-1".to_owned(),
+        schema: model::payload::SCHEMA.to_owned(),
+        ..CollectorPayload::default()
+    }
+}
+
+fn posted(body: String) -> CollectorPayload {
+    CollectorPayload {
+        path: Some(TP2.to_owned()),
+        content_type: Some("application/json".to_owned()),
+        body: Some(body),
+        ..sent()
+    }
+}
+
+fn check(bytes: &[u8], recipe: &Recipe) {
+    let partition = Partition::of_stream("raw", 3);
+    let offset = Offset::from_number(41);
+    let outcomes = || {
+        let record = RawRecord { partition: &partition, offset, bytes };
+        enrich(&record, recipe).expect("with these schemas alone, absence is an answer")
+    };
+    let first = outcomes();
+    assert!(!first.is_empty(), "a record without an outcome");
+    assert_eq!(outcomes(), first, "the same record, another outcome");
+    for (index, outcome) in (0..).zip(first) {
+        let position = Position { partition: partition.clone(), offset, index };
+        match outcome {
+            Outcome::Enriched(event) => check_event(&position, &event),
+            Outcome::Failed { bad_row, event } => {
+                check_event(&position, &event);
+                check_bad_row(&position, &bad_row);
+            }
+            Outcome::Bad(bad_row) => check_bad_row(&position, &bad_row),
+            Outcome::Dropped { rule } => assert!(!rule.is_empty(), "dropped by no rule"),
+        }
+    }
+}
+
+fn check_event(position: &Position, event: &EnrichedEvent) {
+    assert!(event.event_id.is_some() && event.collector_tstamp.is_some(), "{event:?}");
+    let line = event.to_tsv();
+    assert!(!line.contains(['\n', '\r']), "a line end in {line:?}");
+    let read = EnrichedEvent::from_tsv(&line).expect("a line reads back");
+    assert_eq!(read, *event);
+    let mut rows = EventRows::new();
+    rows.push(position, &read);
+    rows.push(position, event);
+    let rows = rows.finish();
+    assert_eq!(rows.slice(0, 1), rows.slice(1, 1), "the two layers make different rows");
+}
+
+fn check_bad_row(position: &Position, bad_row: &model::bad_row::BadRow) {
+    let text = bad_row.to_json(&enrich::processor(), Timestamp(0));
+    let value: Value = serde_json::from_str(&text).expect("a bad row is JSON");
+    assert_eq!(value["schema"], bad_row.schema());
+    let mut rows = BadRowRows::new();
+    rows.push(position, &text);
+    assert_eq!(rows.finish().num_rows(), 1);
+}
