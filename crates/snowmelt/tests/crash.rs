@@ -12,14 +12,13 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Up, snowmelt, wait_until};
+use common::{Load, Up, wait_until};
 use serde_json::Value;
 
-const ROUNDS: usize = 100;
+/// Kills in an ordinary run; `ROUNDS=100` makes it a long one.
+const ROUNDS: usize = 30;
 
 const SETTINGS: [&str; 5] = [
     "batch.interval=300ms",
@@ -41,17 +40,19 @@ fn every_accepted_event_is_counted_once_after_any_kill() {
     let mut known = Known::default();
     let mut statements = 0;
     let started = Instant::now();
-    for round in 0..ROUNDS {
+    let rounds = std::env::var("ROUNDS").map_or(ROUNDS, |text| text.parse().unwrap());
+    for round in 0..rounds {
         let up = Up::start(&data_dir, &SETTINGS);
         // At once: ready means caught up.
         known.check_count(&up);
         known.check_cut(&up);
         match round % 10 {
-            4 => statements += known.watch(&up),
+            // Every other time a rebuild: those that are asked for below may all be killed before they come in.
+            4 => statements += known.watch(&up, round % 20 == 4),
             1 | 7 => check_ledger(&up),
             _ => {}
         }
-        let load = Load::start(&up, folder.path(), round);
+        let load = Load::start(&up, &folder.path().join(format!("ids-{round}")));
         let life = Duration::from_millis(numbers.between(50, 1200));
         let asking = (numbers.between(0, 2) == 0).then(|| {
             let after = life.mul_f64(numbers.between(0, 100) as f64 / 100.0);
@@ -90,7 +91,7 @@ fn every_accepted_event_is_counted_once_after_any_kill() {
     let generations = up.number("SELECT max(generation) FROM lambda.iterations");
     assert!(generations > 0, "no rebuild ever came in");
     eprintln!(
-        "{ROUNDS} kills, {iteration} iterations, {generations} rebuilds, {} events accepted, {statements} comparisons around a cut, {:?}",
+        "{rounds} kills, {iteration} iterations, {generations} rebuilds, {} events accepted, {statements} comparisons around a cut, {:?}",
         known.accepted.len(),
         started.elapsed()
     );
@@ -147,12 +148,15 @@ impl Known {
         self.check_count(up);
     }
 
-    /// Compares before, while and after an iteration runs; the number of comparisons.
-    fn watch(&mut self, up: &Up) -> usize {
+    /// Compares before, while and after an iteration or a rebuild runs; the number of comparisons.
+    fn watch(&mut self, up: &Up, rebuild: bool) -> usize {
         self.check_ids(up, "before an iteration");
         let mut comparisons = 1;
         std::thread::scope(|scope| {
-            let iterating = scope.spawn(|| up.batch_run());
+            let iterating = scope.spawn(|| match rebuild {
+                true => up.rebuild(),
+                false => up.batch_run(),
+            });
             while !iterating.is_finished() {
                 self.check_ids(up, "during an iteration");
                 comparisons += 1;
@@ -252,50 +256,6 @@ fn check_history(up: &Up) {
         .map(|line| serde_json::from_str::<Value>(line).unwrap()["iteration"].as_u64().unwrap())
         .collect();
     assert!(iterations.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{iterations:?}");
-}
-
-/// `snowmelt send` in the background.
-struct Load {
-    child: Child,
-    ids: PathBuf,
-}
-
-impl Load {
-    fn start(up: &Up, folder: &Path, round: usize) -> Load {
-        let ids = folder.join(format!("ids-{round}"));
-        let child =
-            snowmelt(["send", "--rate", "600", "--connections", "4", "--events-per-request", "4"])
-                .args(["--duration", "60s", "--ids"])
-                .arg(&ids)
-                .arg(format!("http://{}", up.collector))
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap();
-        Load { child, ids }
-    }
-
-    /// Ends the load after the server is gone; the ids that were answered 200.
-    fn end(mut self) -> Vec<String> {
-        // The answers that the server gave before its end are in the sockets: a moment to read them.
-        std::thread::sleep(Duration::from_millis(100));
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-        let text = std::fs::read_to_string(&self.ids).unwrap_or_default();
-        // Killed inside a write, the last line may be half.
-        text.split_inclusive('\n')
-            .filter_map(|line| line.strip_suffix('\n'))
-            .map(str::to_owned)
-            .collect()
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 /// SplitMix64.

@@ -7,14 +7,15 @@
 
 mod common;
 
+use std::collections::HashSet;
 use std::fs;
-use std::io::Write;
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Up, body_of, event_id, run, snowmelt, stderr_of, stdout_of, wait_until};
+use common::{Load, Up, body_of, event_id, run, snowmelt, stderr_of, stdout_of, wait_until};
 use serde_json::Value;
 
 /// The bytes of a segment's header. Format: `docs/formats/segment.md`.
@@ -334,44 +335,66 @@ impl Drop for Tmpfs {
 }
 
 /// The reserve is off here, so that the disk is really full; without the right to mount, the test above stands alone.
+/// The disk fills twice while iterations run, and nobody restarts anything.
 #[test]
-fn a_disk_that_is_full_loses_nothing_and_goes_on_when_there_is_room() {
-    let Some(tmpfs) = Tmpfs::mount(48 << 20) else {
+fn a_disk_that_fills_and_is_freed_again_loses_nothing_and_everything_goes_on_by_itself() {
+    let Some(tmpfs) = Tmpfs::mount(64 << 20) else {
         eprintln!("no tmpfs can be mounted here: only the reserve is tested");
         return;
     };
-    eprintln!("by a tmpfs of 48 MiB");
+    eprintln!("by a tmpfs of 64 MiB");
     let data_dir = tmpfs.0.path().join("data");
-    let settings = ["stream.partitions=1", "batch.interval=1h"];
+    let settings = ["stream.partitions=1", "batch.interval=200ms"];
     let up = Up::start(&data_dir, &settings);
-    let space = rustix::fs::statvfs(tmpfs.0.path()).unwrap();
-    let ballast = tmpfs.0.path().join("ballast");
-    let free = (space.f_bavail * space.f_frsize) as usize;
-    fs::write(&ballast, vec![7; free.saturating_sub(3 << 20)]).unwrap();
+    let some = |from: u64| (from..from + 500).map(event_id).collect::<Vec<_>>();
     let mut accepted = 0;
-    let refused_at = loop {
-        let ids: Vec<String> = (accepted..accepted + 500).map(event_id).collect();
-        match up.send_ids(&ids) {
-            200 => accepted += 500,
-            503 => break accepted,
-            status => panic!("status {status}"),
+    for round in 0..2 {
+        let before = accepted;
+        let ballast = Ballast::leaving(&tmpfs, 3 << 20);
+        loop {
+            match up.send_ids(&some(accepted)) {
+                200 => accepted += 500,
+                503 => break,
+                status => panic!("status {status}"),
+            }
+            assert!(accepted - before < 200_000, "a disk without an end");
         }
-        assert!(accepted < 500_000, "a disk without an end");
-    };
-    // A smaller request may still fit; this one does not.
-    refuses_for_want_of_room(&up, &(accepted..accepted + 500).map(event_id).collect::<Vec<_>>());
-    fs::remove_file(&ballast).unwrap();
-    wait_until("room again", || {
-        up.send_ids(&(accepted..accepted + 500).map(event_id).collect::<Vec<_>>()) == 200
-    });
-    accepted += 500;
-    settle(&up);
-    // A request that was answered 503 was not stored; only the ids sent again are there.
-    assert_eq!(ids(&up), expected(0..accepted));
+        // A smaller request may still fit; this one does not.
+        refuses_for_want_of_room(&up, &some(accepted));
+        eprintln!("round {round}: full after {} events", accepted - before);
+        drop(ballast);
+        wait_until("room again", || up.send_ids(&some(accepted)) == 200);
+        accepted += 500;
+        wait_until("iterations go on and cover everything", || {
+            up.number("SELECT count(*) FROM atomic.events WHERE _layer = 'batch'") == accepted
+        });
+        // A request that was answered 503 was not stored; only the ids sent again are there.
+        assert_eq!(ids(&up), expected(0..accepted));
+    }
     up.kill9();
     let up = Up::start(&data_dir, &settings);
     assert_eq!(ids(&up), expected(0..accepted));
-    eprintln!("full after {refused_at} events");
+}
+
+/// A file that takes the room of a disk away for as long as it lives.
+struct Ballast(PathBuf);
+
+impl Ballast {
+    /// Leaves about so much. What others write meanwhile may get in the way: then less is taken.
+    fn leaving(tmpfs: &Tmpfs, bytes: u64) -> Ballast {
+        let space = rustix::fs::statvfs(tmpfs.0.path()).unwrap();
+        let free = space.f_bavail * space.f_frsize;
+        let path = tmpfs.0.path().join("ballast");
+        let file = fs::File::create(&path).unwrap();
+        let _ = (&file).write_all(&vec![7; free.saturating_sub(bytes) as usize]);
+        Ballast(path)
+    }
+}
+
+impl Drop for Ballast {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 #[test]
@@ -488,37 +511,83 @@ fn fails_with_a_hole(up: &Up, table: &Path) {
     assert_eq!(up.number("SELECT count(*) FROM atomic.bad_rows"), 0);
 }
 
+/// In the middle of requests, an iteration and a rebuild.
 #[test]
-fn sigterm_under_load_ends_with_0_and_keeps_what_was_accepted() {
+fn sigterm_under_load_ends_with_0_within_the_deadline_and_keeps_what_was_accepted() {
     let (folder, data_dir) = folder();
-    let mut up = Up::start(&data_dir, &["batch.interval=300ms"]);
-    let ids_file = folder.path().join("ids");
-    let mut load = snowmelt(["send", "--rate", "500", "--duration", "30s", "--ids"])
-        .arg(&ids_file)
-        .arg(format!("http://{}", up.collector))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let read_ids = || fs::read_to_string(&ids_file).unwrap_or_default();
-    wait_until("some load", || read_ids().lines().count() >= 200);
-    let asked = Instant::now();
-    up.ask_to_end();
-    let status = up.wait(Duration::from_secs(20));
-    load.kill().unwrap();
-    load.wait().unwrap();
-    assert!(status.success(), "{status}: {}", up.stderr());
-    eprintln!("ended after {:?}", asked.elapsed());
-    assert!(!data_dir.join("run.json").exists());
-    let accepted = read_ids();
-    drop(up);
-    let up = Up::start(&data_dir, &[]);
+    let settings = ["batch.interval=200ms", "collector.termination-deadline=5s"];
+    let mut before = HashSet::new();
+    for round in 0..3 {
+        let mut up = Up::start(&data_dir, &settings);
+        let load = Load::start(&up, &folder.path().join(format!("ids-{round}")));
+        wait_until("some load", || load.accepted().len() >= 200);
+        let rebuild = rebuild_in_the_background(&up);
+        let asked = Instant::now();
+        up.ask_to_end();
+        let status = up.wait(Duration::from_secs(20));
+        let took = asked.elapsed();
+        let accepted = load.end();
+        rebuild.join().unwrap();
+        assert!(status.success(), "{status}: {}", up.stderr());
+        assert!(took < Duration::from_secs(10), "ended after {took:?}, the deadline is 5 s");
+        eprintln!("round {round}: {} accepted, ended after {took:?}", accepted.len());
+        assert!(!data_dir.join("run.json").exists());
+        before.extend(accepted);
+        drop(up);
+        let up = Up::start(&data_dir, &settings);
+        let stored = ids(&up);
+        assert!(stored.windows(2).all(|pair| pair[0] < pair[1]), "an event is doubled");
+        for id in &before {
+            assert!(stored.binary_search(id).is_ok(), "{id} is lost");
+        }
+        assert!(up.terminate().success());
+    }
+}
+
+/// The answer may never come.
+fn rebuild_in_the_background(up: &Up) -> std::thread::JoinHandle<()> {
+    let address = up.http.clone();
+    let mut connection = TcpStream::connect(&address).unwrap();
+    let request = format!(
+        "POST /api/v1/batch HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n\
+         Content-Length: 16\r\nConnection: close\r\n\r\n{{\"rebuild\":true}}"
+    );
+    connection.write_all(request.as_bytes()).unwrap();
+    std::thread::spawn(move || {
+        let _ = connection.read_to_end(&mut Vec::new());
+    })
+}
+
+/// `PAUSE_SECONDS=60` makes it a long one.
+#[test]
+fn a_process_that_stands_still_for_a_while_goes_on_where_it_was() {
+    let seconds = std::env::var("PAUSE_SECONDS").map_or(3, |text| text.parse().unwrap());
+    let (folder, data_dir) = folder();
+    let up = Up::start(&data_dir, &["batch.interval=200ms"]);
+    let load = Load::start(&up, &folder.path().join("ids"));
+    let iterations = || up.number("SELECT max(iteration) FROM lambda.iterations");
+    wait_until("load and an iteration", || load.accepted().len() >= 200 && iterations() >= 1);
+    let cut = || up.sql("SELECT partition, cut_offset FROM lambda.cut ORDER BY partition");
+    let (cut_before, iterations_before) = (cut(), iterations());
+    up.suspend();
+    std::thread::sleep(Duration::from_secs(seconds));
+    let accepted_before = load.accepted().len();
+    up.resume();
+    wait_until("requests are accepted again, and iterations made", || {
+        load.accepted().len() >= accepted_before + 200 && iterations() > iterations_before
+    });
+    let accepted = load.end();
+    eprintln!("{seconds} s: {accepted_before} accepted before, {} in all", accepted.len());
+    settle(&up);
     let stored = ids(&up);
     assert!(stored.windows(2).all(|pair| pair[0] < pair[1]), "an event is doubled");
-    for id in accepted.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
-        assert!(stored.binary_search(&id.to_owned()).is_ok(), "{id} is lost");
+    assert!(accepted.iter().all(|id| stored.binary_search(id).is_ok()), "an event is lost");
+    for (before, now) in cut_before.iter().zip(&cut()) {
+        assert!(before[1].as_str() <= now[1].as_str(), "the cut went from {before:?} to {now:?}");
     }
+    up.batch_run();
+    assert_eq!(ids(&up), stored);
+    assert!(up.terminate().success());
 }
 
 #[test]

@@ -129,7 +129,16 @@ impl Up {
 
     /// One iteration now; its number.
     pub fn batch_run(&self) -> u64 {
-        let (status, answer) = self.post_json("/api/v1/batch", &json!({}));
+        self.iterate(&json!({}))
+    }
+
+    /// A new generation now; the number of the iteration that brought it in.
+    pub fn rebuild(&self) -> u64 {
+        self.iterate(&json!({"rebuild": true}))
+    }
+
+    fn iterate(&self, what: &Value) -> u64 {
+        let (status, answer) = self.post_json("/api/v1/batch", what);
         assert_eq!(status, 200, "{answer}\n{}", self.stderr());
         answer["iteration"].as_u64().unwrap()
     }
@@ -202,8 +211,22 @@ impl Up {
 
     /// Sends SIGTERM.
     pub fn ask_to_end(&self) {
+        self.signal(rustix::process::Signal::TERM);
+    }
+
+    /// Lets the process stand still, as a debugger or a host under pressure does.
+    pub fn suspend(&self) {
+        self.signal(rustix::process::Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.signal(rustix::process::Signal::CONT);
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
     }
 
     /// Waits for the end of the process.
@@ -231,6 +254,56 @@ impl Drop for Up {
         if std::thread::panicking() {
             eprintln!("stderr of the server:\n{}", self.stderr());
         }
+    }
+}
+
+/// `snowmelt send` in the background.
+pub struct Load {
+    child: Child,
+    ids: PathBuf,
+}
+
+impl Load {
+    /// Starts it; the ids of all accepted events go to the file `ids`.
+    pub fn start(up: &Up, ids: &Path) -> Load {
+        let ids = ids.to_owned();
+        let child =
+            snowmelt(["send", "--rate", "600", "--connections", "4", "--events-per-request", "4"])
+                .args(["--duration", "300s", "--ids"])
+                .arg(&ids)
+                .arg(format!("http://{}", up.collector))
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+        Load { child, ids }
+    }
+
+    /// Ends the load after the server is gone; the ids that were answered 200.
+    pub fn end(mut self) -> Vec<String> {
+        // The answers that the server gave before its end are in the sockets: a moment to read them.
+        std::thread::sleep(Duration::from_millis(100));
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.accepted()
+    }
+
+    /// The ids that were answered 200 up to now.
+    pub fn accepted(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(&self.ids).unwrap_or_default();
+        // Killed inside a write, the last line may be half.
+        text.split_inclusive('\n')
+            .filter_map(|line| line.strip_suffix('\n'))
+            .map(str::to_owned)
+            .collect()
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
