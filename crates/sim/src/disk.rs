@@ -1,5 +1,6 @@
 //! A disk that keeps only what it promised: after a crash, unsynced pages may be lost or torn and unsynced names may be
-//! missing; before one, an fsync may fail, the disk may be full, and the process may die in the middle of any operation.
+//! missing; before one, an fsync may fail or take long, the disk may be full, and the process may die in the middle of any
+//! operation.
 //!
 //! The contract is that of [`model::files`]. Everything that is left to chance is drawn from the seed, so a run repeats.
 //! Not here: what the roles do with it ([`crate::log`], [`crate::world`]).
@@ -45,6 +46,10 @@ struct State {
     faults: Faults,
     operations: u64,
     syncs: u64,
+    /// How long a sync may take, at most.
+    sync_ms_max: u64,
+    /// What all syncs together have taken.
+    elapsed_ms: u64,
     dead: bool,
     /// Handles of an earlier process must not write any more.
     process: u64,
@@ -79,6 +84,8 @@ impl Disk {
             faults: Faults::default(),
             operations: 0,
             syncs: 0,
+            sync_ms_max: 0,
+            elapsed_ms: 0,
             dead: false,
             process: 0,
         })))
@@ -92,6 +99,17 @@ impl Disk {
     /// Makes the disk larger or smaller.
     pub fn set_capacity(&self, capacity_bytes: u64) {
         self.state().capacity_bytes = capacity_bytes;
+    }
+
+    /// From now on, also after a restart, each sync takes up to so long. Nobody waits for it; the time shows in
+    /// [`Disk::elapsed_ms`], so that a clock can pass in the middle of an operation.
+    pub fn set_sync_ms_max(&self, ms: u64) {
+        self.state().sync_ms_max = ms;
+    }
+
+    /// What all syncs together have taken.
+    pub fn elapsed_ms(&self) -> u64 {
+        self.state().elapsed_ms
     }
 
     /// Bytes of all files.
@@ -173,6 +191,12 @@ impl State {
     fn begin_atomic(&mut self) -> io::Result<bool> {
         let dying = self.begin()?;
         if dying && self.chance.coin() { Err(killed()) } else { Ok(dying) }
+    }
+
+    fn take_time(&mut self) {
+        if self.sync_ms_max > 0 {
+            self.elapsed_ms += self.chance.below(self.sync_ms_max);
+        }
     }
 
     fn restart(&mut self) {
@@ -434,6 +458,7 @@ impl File for Handle {
     fn sync(&self) -> io::Result<()> {
         self.with(|state| {
             let dying = state.begin()?;
+            state.take_time();
             state.syncs += 1;
             let fails = state.faults.fail_sync_at == Some(state.syncs);
             let State { inodes, chance, .. } = state;
@@ -555,6 +580,19 @@ mod tests {
             in_doubt += u32::from(disk.read(Path::new("/d/f")).unwrap() != [8; 5000]);
         }
         assert!(in_doubt > 40, "{in_doubt}");
+    }
+
+    #[test]
+    fn a_slow_disk_takes_time_for_a_sync_and_for_nothing_else() {
+        let disk = Disk::new(1, 1 << 20);
+        written(&disk, true, true);
+        assert_eq!(disk.elapsed_ms(), 0);
+        disk.set_sync_ms_max(1000);
+        let file = disk.open(Path::new("/d/f")).unwrap();
+        file.write_all_at(&[1; 5000], 0).unwrap();
+        assert_eq!(disk.elapsed_ms(), 0);
+        (0..20).for_each(|_| file.sync().unwrap());
+        assert!((1000..20_000).contains(&disk.elapsed_ms()), "{}", disk.elapsed_ms());
     }
 
     #[test]

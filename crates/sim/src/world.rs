@@ -73,6 +73,8 @@ struct World {
     newest_cut: Cut,
     held: Option<(Pin, MergedRows)>,
     written: u64,
+    /// Whether a sync was made to fail since the last start: then a partition may take nothing until the next one.
+    in_doubt: bool,
     history: Vec<String>,
 }
 
@@ -113,12 +115,23 @@ struct Roles {
     answered_to: Frontier,
 }
 
+/// Shows what it was set to, and the time that a slow disk has taken since.
 #[derive(Debug)]
-struct JumpyClock(Mutex<i64>);
+struct JumpyClock {
+    set_to_ms: Mutex<i64>,
+    disk: Disk,
+}
+
+impl JumpyClock {
+    fn jump(&self, ms: i64) {
+        *self.set_to_ms.lock().expect("nobody panics with the clock") += ms;
+    }
+}
 
 impl Clock for JumpyClock {
     fn now(&self) -> Timestamp {
-        Timestamp(*self.0.lock().expect("nobody panics with the clock"))
+        let set_to = *self.set_to_ms.lock().expect("nobody panics with the clock");
+        Timestamp(set_to + self.disk.elapsed_ms() as i64)
     }
 }
 
@@ -138,9 +151,13 @@ type Attempt<T> = Result<T, Box<dyn std::error::Error>>;
 impl World {
     fn new(seed: u64) -> World {
         let mut chance = Chance::seeded(seed);
+        let disk = Disk::new(chance.number(), ROOMY);
         World {
-            disk: Disk::new(chance.number(), ROOMY),
-            clock: Arc::new(JumpyClock(Mutex::new(1_790_000_000_000))),
+            clock: Arc::new(JumpyClock {
+                set_to_ms: Mutex::new(1_790_000_000_000),
+                disk: disk.clone(),
+            }),
+            disk,
             sources: Sources {
                 folder: Arc::default(),
                 network: Arc::default(),
@@ -152,6 +169,7 @@ impl World {
             newest_cut: Cut::default(),
             held: None,
             written: 0,
+            in_doubt: false,
             history: Vec::new(),
             chance,
         }
@@ -162,7 +180,7 @@ impl World {
             return self.boot();
         }
         match self.chance.below(100) {
-            0..30 => self.append(),
+            0..30 => self.append().map(|_| ()),
             30..50 => self.on_roles("enrich", |roles, _| {
                 roles.enricher.step()?;
                 Ok(())
@@ -187,8 +205,7 @@ impl World {
             },
             83..86 => self.hold_an_answer(),
             86..88 => {
-                let jump = self.chance.below(7_200_000) as i64 - 3_600_000;
-                *self.clock.0.lock().expect("nobody panics with the clock") += jump;
+                self.confuse_the_time();
                 Ok(())
             }
             88..92 => {
@@ -204,6 +221,7 @@ impl World {
             96..98 => {
                 let fail_sync_at = Some(self.disk.syncs() + 1 + self.chance.below(8));
                 self.history.push(format!("sync {fail_sync_at:?} will fail"));
+                self.in_doubt = true;
                 self.disk.set_faults(Faults { kill_at: None, fail_sync_at });
                 Ok(())
             }
@@ -217,6 +235,7 @@ impl World {
             let kill_at = Some(1 + self.chance.below(60));
             self.disk.set_faults(Faults { kill_at, fail_sync_at: None });
         }
+        self.in_doubt = false;
         match self.start() {
             Ok(roles) => {
                 self.history.push("started".to_owned());
@@ -338,9 +357,10 @@ impl World {
         }
     }
 
-    /// One request, or several, reach the log.
-    fn append(&mut self) -> Result<(), Violation> {
-        let Some(roles) = &self.roles else { return Ok(()) };
+    /// One request, or several, reach the log. Says whether they were accepted; nothing when the process was dead or
+    /// died.
+    fn append(&mut self) -> Result<Option<bool>, Violation> {
+        let Some(roles) = &self.roles else { return Ok(None) };
         let partition =
             roles.raw.partitions()[self.chance.below(PARTITIONS.into()) as usize].clone();
         let count = 1 + self.chance.below(3);
@@ -351,6 +371,7 @@ impl World {
         }
         let appended = futures::executor::block_on(roles.raw.append(&partition, records.clone()));
         self.history.push(format!("append {count} to {partition}: {appended:?}"));
+        let accepted = appended.is_ok();
         if let Ok(appended) = appended {
             let readable = roles.raw.read(&partition, appended.first, usize::MAX);
             match readable {
@@ -364,7 +385,7 @@ impl World {
             }
         }
         self.bury();
-        Ok(())
+        Ok(self.roles.is_some().then_some(accepted))
     }
 
     /// Lets the roles do something. What fails because the process died or the disk is in trouble is tried again by a
@@ -484,22 +505,42 @@ impl World {
         Ok(())
     }
 
+    /// The clock jumps by up to half a day forth or back, or each sync takes up to a minute for a while.
+    fn confuse_the_time(&mut self) {
+        if self.chance.coin() {
+            let jump = self.chance.below(86_400_000) as i64 - 43_200_000;
+            self.clock.jump(jump);
+            self.history.push(format!("the clock jumps by {jump} ms"));
+        } else {
+            let ms = if self.chance.coin() { self.chance.below(60_000) } else { 0 };
+            self.disk.set_sync_ms_max(ms);
+            self.history.push(format!("a sync takes up to {ms} ms"));
+        }
+    }
+
+    /// The disk is full for a while, then has room again, and everything goes on without a restart.
     fn fill_the_disk(&mut self) -> Result<(), Violation> {
         let room = self.chance.below(20_000);
         self.disk.set_capacity(self.disk.used_bytes() + room);
         self.history.push(format!("the disk has {room} bytes left for a while"));
-        for _ in 0..4 {
-            match self.chance.below(3) {
-                0 => self.append()?,
-                1 => self.on_roles("enrich", |roles, _| {
+        for _ in 0..2 + self.chance.below(5) {
+            match self.chance.below(6) {
+                0 | 1 => self.append().map(|_| ())?,
+                2 => self.on_roles("enrich", |roles, _| {
                     roles.enricher.step()?;
                     Ok(())
                 })?,
+                3 => self.join_files()?,
+                4 => self.rebuild_on()?,
                 _ => self.iterate()?,
             }
             self.check()?;
         }
         self.disk.set_capacity(ROOMY);
+        self.history.push("the disk has room again".to_owned());
+        if self.append()? == Some(false) && !self.in_doubt {
+            return Err(Violation::new("there is room again, and an append is refused"));
+        }
         Ok(())
     }
 
