@@ -12,15 +12,14 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
-    self, ArrayElemTypeDef, CastKind, Expr, LimitClause, ObjectName, TimezoneInfo, Value, Visit,
-    Visitor, visit_expressions_mut, visit_relations,
+    self, AccessExpr, ArrayElemTypeDef, CastKind, Expr, FunctionArguments, LimitClause, ObjectName,
+    TimezoneInfo, Value, Visit, Visitor, visit_expressions_mut, visit_relations,
 };
 use datafusion_pg_catalog::pg_catalog::PG_CATALOG_TABLES;
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use datafusion_pg_catalog::sql::rules::{
-    CurrentUserVariableToSessionUserFunctionCall, RewriteArrayAnyAllOperation,
-    RewritePgCatalogOperator, RewriteRegCastToSubquery, SqlStatementRewriteRule,
-    StripCallableQualifier,
+    CurrentUserVariableToSessionUserFunctionCall, RewritePgCatalogOperator,
+    RewriteRegCastToSubquery, SqlStatementRewriteRule, StripCallableQualifier,
 };
 
 /// The rules.
@@ -42,7 +41,6 @@ impl Adapter {
                 Box::new(StripCallableQualifier),
                 Box::new(CurrentUserVariableToSessionUserFunctionCall),
                 Box::new(RewritePgCatalogOperator),
-                Box::new(RewriteArrayAnyAllOperation),
                 Box::new(RewriteRegCastToSubquery::new()),
             ],
             ours,
@@ -57,20 +55,26 @@ impl Adapter {
         text: &str,
         declared: &[Option<DataType>],
     ) {
+        let arrays = told_types(statement).into_iter().filter(|(_, of)| is_array(of));
+        let mut declared = declared.to_vec();
+        for (at, array) in arrays {
+            declared.resize(declared.len().max(at + 1), None);
+            declared[at].get_or_insert(array);
+        }
         let Statement::Statement(inner) = statement else { return };
         if self.is_about_catalogues(inner)
             && let Ok(mut adapted) = self.catalogues.parse(text)
             && adapted.len() == 1
             && let Some(mut adapted) = adapted.pop()
         {
-            leave_out_comments(&mut adapted);
+            leave_out_what_is_not(&mut adapted);
             **inner = adapted;
         } else {
             for rule in &self.all {
                 **inner = rule.rewrite(inner.as_ref().clone());
             }
         }
-        declare(inner, declared);
+        declare(inner, &declared);
     }
 
     /// True when a statement reads a system catalogue and no table of ours.
@@ -101,23 +105,44 @@ fn parts(relation: &ObjectName) -> (Option<String>, String) {
     (parts.next(), name)
 }
 
-/// There are no comments on tables and columns; what a client writes to name their objects is not always planned.
-fn leave_out_comments(statement: &mut ast::Statement) {
+/// There are no comments on tables and columns, and no keys; what a client writes to name their objects is not always
+/// planned.
+fn leave_out_what_is_not(statement: &mut ast::Statement) {
     let _: ControlFlow<()> = visit_expressions_mut(statement, |expr| {
         if let Expr::Function(function) = expr
             && ["col_description", "obj_description", "shobj_description"]
                 .contains(&parts(&function.name).1.as_str())
         {
-            *expr = Expr::Cast {
-                kind: CastKind::Cast,
-                expr: Box::new(Expr::Value(Value::Null.into())),
-                data_type: ast::DataType::Text,
-                array: false,
-                format: None,
-            };
+            *expr = null(ast::DataType::Text);
+        }
+        // The parts of a key: `information_schema._pg_expandarray(i.indkey)`, then `(result.keys).n`.
+        if let Expr::CompoundFieldAccess { access_chain, .. } = expr
+            && let [AccessExpr::Dot(Expr::Identifier(field))] = &access_chain[..]
+            && ["n", "x"].contains(&field.value.as_str())
+        {
+            *expr = null(ast::DataType::Integer(None));
+        }
+        if let Expr::Function(function) = expr {
+            let name = parts(&function.name).1;
+            let is_subquery = matches!(function.args, FunctionArguments::Subquery(_));
+            if name == "array_to_string" && function.args.to_string().contains("acl, ") {
+                // Privileges.
+                *expr = null(ast::DataType::Text);
+            } else if name == "_pg_expandarray" {
+                *expr = null(ast::DataType::Integer(None));
+            } else if name == "array" && is_subquery {
+                // The roles of a role, the columns of a policy.
+                let text = Box::new(ast::DataType::Text);
+                *expr = null(ast::DataType::Array(ArrayElemTypeDef::SquareBracket(text, None)));
+            }
         }
         ControlFlow::Continue(())
     });
+}
+
+fn null(data_type: ast::DataType) -> Expr {
+    let expr = Box::new(Expr::Value(Value::Null.into()));
+    Expr::Cast { kind: CastKind::Cast, expr, data_type, array: false, format: None }
 }
 
 /// The types of parameters that the text of a statement says, by their places: `$1::bigint`, `LIMIT $2`.
@@ -153,8 +178,13 @@ impl Visitor for Told {
     }
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-        if let Expr::Cast { expr, data_type, .. } = expr {
-            self.tell(expr, arrow_type(data_type));
+        match expr {
+            Expr::Cast { expr, data_type, .. } => self.tell(expr, arrow_type(data_type)),
+            // Of texts, unless the client says otherwise: functions over arrays want to know.
+            Expr::AnyOp { right, .. } | Expr::AllOp { right, .. } => {
+                self.tell(right, Some(DataType::new_list(DataType::Utf8, true)));
+            }
+            _ => {}
         }
         ControlFlow::Continue(())
     }
@@ -165,6 +195,10 @@ fn place_of(expr: &Expr) -> Option<usize> {
     let Expr::Value(value) = expr else { return None };
     let Value::Placeholder(name) = &value.value else { return None };
     name.strip_prefix('$')?.parse::<usize>().ok()?.checked_sub(1)
+}
+
+fn is_array(of: &DataType) -> bool {
+    matches!(of, DataType::List(_))
 }
 
 fn arrow_type(of: &ast::DataType) -> Option<DataType> {
@@ -232,6 +266,13 @@ fn sql_type(of: &DataType) -> Option<ast::DataType> {
             ast::DataType::Timestamp(None, TimezoneInfo::WithTimeZone)
         }
         DataType::Binary => ast::DataType::Bytea,
+        DataType::List(item) => {
+            let item = match item.data_type() {
+                DataType::Utf8 => ast::DataType::Text,
+                item => sql_type(item)?,
+            };
+            ast::DataType::Array(ArrayElemTypeDef::SquareBracket(Box::new(item), None))
+        }
         _ => return None,
     })
 }

@@ -54,6 +54,7 @@ fn constants() -> Vec<(&'static str, ScalarValue)> {
         ("current_role", text(USER)),
         ("user", text(USER)),
         ("pg_get_userbyid", text(USER)),
+        ("pg_encoding_to_char", text("UTF8")),
         ("inet_server_addr", no_text()),
         ("inet_client_addr", no_text()),
         ("pg_is_in_recovery", no()),

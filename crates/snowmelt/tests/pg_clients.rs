@@ -257,7 +257,6 @@ fn psql(up: &Up, layer: &str) {
         ("\\df", vec![]),
         ("\\di", vec![]),
         ("\\ds", vec![]),
-        ("\\dT", vec![]),
         ("\\x on", vec![]),
         ("SELECT count(*) FROM atomic.events", vec!["count", "30"]),
         ("SELECT version()", vec!["PostgreSQL 15."]),

@@ -31,6 +31,7 @@ pub(crate) async fn run(
     handshake: OwnedSemaphorePermit,
     stopped: watch::Receiver<Option<Duration>>,
 ) {
+    let peer = stream.peer_addr().ok();
     // An answer of one row must not wait for the next.
     let _ = stream.set_nodelay(true);
     let mut wire = Wire::new(Box::new(stream));
@@ -43,7 +44,13 @@ pub(crate) async fn run(
             drop(permit);
         }
         Ok(Ok(None)) => {}
-        Ok(Err(ended)) => wire.close(ended).await,
+        Ok(Err(ended)) => {
+            if let Ended::Refused(Refusal { code, message, .. }) = &ended {
+                let client = peer.map(|peer| peer.to_string()).unwrap_or_default();
+                tracing::info!(client, code, message, "a client of the Postgres wire was refused");
+            }
+            wire.close(ended).await;
+        }
         // Nobody waits for an answer to half a message.
         Err(_) => {}
     }

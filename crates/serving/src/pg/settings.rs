@@ -118,7 +118,8 @@ impl Settings {
         match name.to_ascii_lowercase().as_str() {
             "user" | "database" | "timezone" | "options" => Ok(()),
             name if name.starts_with("_pq_.") => Ok(()),
-            name => self.set(name, Some(value)),
+            // Some drivers write the value as SQL has it.
+            name => self.set(name, Some(value.trim_matches('\''))),
         }
     }
 

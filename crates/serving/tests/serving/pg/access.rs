@@ -16,7 +16,7 @@ fn the_password_opens_and_nothing_else_does() {
         let attempt = async |user: &str, password: Option<&str>| {
             let mut options = options(site.address());
             options.user(user);
-            password.into_iter().for_each(|password| drop(options.password(password)));
+            password.into_iter().for_each(|password| _ = options.password(password));
             connect_with(&options).await
         };
         let client = attempt("snowmelt", Some("s3cret ü")).await.unwrap();

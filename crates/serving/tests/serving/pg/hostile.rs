@@ -126,3 +126,15 @@ fn strangers_who_say_nothing_do_not_keep_others_out() {
     drop(silent);
     site.stop();
 }
+
+#[test]
+fn a_stranger_who_says_nothing_is_hung_up_on() {
+    let site = Site::start();
+    let mut silent = TcpStream::connect(site.address()).unwrap();
+    silent.write_all(&startup()[..10]).unwrap();
+    silent.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let started = std::time::Instant::now();
+    assert_eq!(silent.read(&mut [0; 10]).unwrap(), 0, "an answer to half a message");
+    assert!(started.elapsed() > Duration::from_secs(5), "it has ten seconds");
+    site.stop();
+}
