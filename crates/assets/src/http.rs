@@ -1,7 +1,7 @@
 //! Registries over HTTP: static ones such as Iglu Central, and Iglu Server.
 //!
 //! One GET per question, with connections kept open between them. An answer is recorded for good, so only what a registry
-//! means to say about this very key counts as one: see `docs/decisions/0013-what-counts-as-an-answer.md`. Blocking; called
+//! means to say about this very key counts as one: see `docs/decisions/0012-what-counts-as-an-answer.md`. Blocking; called
 //! from the threads of both layers. Snowplow: enrich-core.md 4.4 and 4.5.
 
 use std::collections::HashMap;
