@@ -237,6 +237,12 @@ impl World {
         }
         self.in_doubt = false;
         match self.start() {
+            // Giving back what an earlier process has left may fail without stopping a start.
+            Ok(_) if self.disk.is_dead() => {
+                self.history.push("killed while starting".to_owned());
+                self.crash();
+                Ok(())
+            }
             Ok(roles) => {
                 self.history.push("started".to_owned());
                 self.roles = Some(roles);
