@@ -12,8 +12,10 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
-    self, AccessExpr, ArrayElemTypeDef, CastKind, Expr, FunctionArguments, LimitClause, ObjectName,
-    TimezoneInfo, Value, Visit, Visitor, visit_expressions_mut, visit_relations,
+    self, AccessExpr, ArrayElemTypeDef, BinaryOperator, CastKind, Expr, Function, FunctionArg,
+    FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, LimitClause, ObjectName,
+    SelectItem, SetExpr, TimezoneInfo, Value, Visit, Visitor, visit_expressions_mut,
+    visit_relations,
 };
 use datafusion_pg_catalog::pg_catalog::PG_CATALOG_TABLES;
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
@@ -62,8 +64,10 @@ impl Adapter {
             declared[at].get_or_insert(array);
         }
         let Statement::Statement(inner) = statement else { return };
-        if self.is_about_catalogues(inner)
-            && let Ok(mut adapted) = self.catalogues.parse(text)
+        let is_about_catalogues = self.is_about_catalogues(inner);
+        let named = is_about_catalogues.then(|| name_functions(inner)).flatten();
+        if is_about_catalogues
+            && let Ok(mut adapted) = self.catalogues.parse(named.as_deref().unwrap_or(text))
             && adapted.len() == 1
             && let Some(mut adapted) = adapted.pop()
         {
@@ -105,6 +109,26 @@ fn parts(relation: &ObjectName) -> (Option<String>, String) {
     (parts.next(), name)
 }
 
+/// The text of a statement in which functions are told by their names, as the catalogues have them: `typinput =
+/// 'array_in'::regproc`. `None` where none is told.
+fn name_functions(statement: &ast::Statement) -> Option<String> {
+    let mut named = statement.clone();
+    let mut is_changed = false;
+    let _: ControlFlow<()> = visit_expressions_mut(&mut named, |expr| {
+        if let Expr::Cast { expr: inner, data_type, .. } = expr
+            && ["regproc", "pg_catalog.regproc"].contains(&&*data_type.to_string().to_lowercase())
+            && let Expr::Value(value) = &mut **inner
+            && let Value::SingleQuotedString(name) = &mut value.value
+        {
+            *name = name.trim_start_matches("pg_catalog.").to_owned();
+            *expr = (**inner).clone();
+            is_changed = true;
+        }
+        ControlFlow::Continue(())
+    });
+    is_changed.then(|| named.to_string())
+}
+
 /// There are no comments on tables and columns, and no keys; what a client writes to name their objects is not always
 /// planned.
 fn leave_out_what_is_not(statement: &mut ast::Statement) {
@@ -122,6 +146,9 @@ fn leave_out_what_is_not(statement: &mut ast::Statement) {
         {
             *expr = null(ast::DataType::Integer(None));
         }
+        if let Expr::Subquery(query) = expr {
+            say_that_it_is_one(query);
+        }
         if let Expr::Function(function) = expr {
             let name = parts(&function.name).1;
             let is_subquery = matches!(function.args, FunctionArguments::Subquery(_));
@@ -138,6 +165,32 @@ fn leave_out_what_is_not(statement: &mut ast::Statement) {
         }
         ControlFlow::Continue(())
     });
+}
+
+/// A condition that is asked of one row of another catalogue, `(SELECT c.relkind = 'c' FROM … WHERE c.oid = …)`: the
+/// engine wants to be told that there is at most one.
+fn say_that_it_is_one(query: &mut ast::Query) {
+    let SetExpr::Select(select) = &mut *query.body else { return };
+    if let [SelectItem::UnnamedExpr(condition)] = &mut select.projection[..]
+        && let Expr::BinaryOp { op: BinaryOperator::Eq | BinaryOperator::NotEq, .. } = condition
+    {
+        let argument = FunctionArg::Unnamed(FunctionArgExpr::Expr(condition.clone()));
+        let arguments = FunctionArgumentList {
+            duplicate_treatment: None,
+            args: vec![argument],
+            clauses: Vec::new(),
+        };
+        *condition = Expr::Function(Function {
+            name: ObjectName::from(vec![Ident::new("bool_or")]),
+            uses_odbc_syntax: false,
+            parameters: FunctionArguments::None,
+            args: FunctionArguments::List(arguments),
+            filter: None,
+            null_treatment: None,
+            over: None,
+            within_group: Vec::new(),
+        });
+    }
 }
 
 fn null(data_type: ast::DataType) -> Expr {
@@ -308,6 +361,21 @@ mod tests {
             ),
             "SELECT version() FROM events WHERE app_id ~ 'x'"
         );
+    }
+
+    #[test]
+    fn a_condition_on_one_row_of_a_catalogue_says_that_it_is_one() {
+        let sql = "SELECT t.oid FROM pg_catalog.pg_type AS t \
+                   WHERE (SELECT c.relkind = 'c' FROM pg_catalog.pg_class AS c WHERE c.oid = t.typrelid)";
+        let adapted = adapted(sql, &[]);
+        assert!(adapted.contains("SELECT bool_or(c.relkind = 'c')"), "{adapted}");
+    }
+
+    #[test]
+    fn a_function_is_told_by_its_name() {
+        let sql = "SELECT t.typinput = 'pg_catalog.array_in'::regproc FROM pg_catalog.pg_type AS t";
+        let adapted = adapted(sql, &[]);
+        assert!(adapted.contains("t.typinput = 'array_in'"), "{adapted}");
     }
 
     #[test]
