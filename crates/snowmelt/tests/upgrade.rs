@@ -95,7 +95,7 @@ fn a_data_folder_of_version_1_is_gone_on_with() {
 
 #[test]
 fn what_a_later_build_wrote_stops_the_start_by_name_and_stays_as_it_is() {
-    let edits: [(&str, fn(&mut Vec<u8>)); 3] = [
+    let edits: [(&str, Edit); 3] = [
         ("catalog/00000000000000000002.json", |bytes| bytes[r#"{"format":"#.len()] = b'9'),
         ("streams/raw/1/00000000000000000000.segment", |bytes| bytes[8] = 9),
         ("streams/enriched/0/00000000000000000000.segment", |bytes| bytes[8] = 9),
@@ -127,7 +127,9 @@ fn a_master_file_of_a_later_build_stops_the_rebuild_that_needs_it_and_nothing_el
     assert!(up.terminate().success());
 }
 
-fn edited(data_dir: &Path, name: &str, edit: fn(&mut Vec<u8>)) -> PathBuf {
+type Edit = fn(&mut Vec<u8>);
+
+fn edited(data_dir: &Path, name: &str, edit: Edit) -> PathBuf {
     let path = data_dir.join(name);
     let mut bytes = fs::read(&path).unwrap();
     edit(&mut bytes);
