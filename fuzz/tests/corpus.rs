@@ -1,13 +1,12 @@
 //! What every run of the tests tries: the corpus of each target, and for two seconds mutations of it. libFuzzer, which
 //! knows what was covered, tries more: `cargo xtask fuzz`.
 //!
-//! `FUZZ_SEED` repeats the mutations, `FUZZ_SECONDS` gives them more time, `FUZZ_INPUT=FILE` with `FUZZ_TARGET=NAME`
+//! The mutations are the same in every run; `FUZZ_SEED` makes others, `FUZZ_SECONDS` gives them more time, `FUZZ_INPUT=FILE` with `FUZZ_TARGET=NAME`
 //! replays one file.
 
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
-use std::hash::{BuildHasher, Hasher};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -28,8 +27,8 @@ fn every_target_keeps_its_laws_on_its_corpus_and_what_is_near_it() {
         let target = fuzz::target(&name).unwrap_or_else(|| panic!("no target `{name}`"));
         return (target.run)(&fs::read(input).unwrap());
     }
-    let seed = number("FUZZ_SEED")
-        .unwrap_or_else(|| std::hash::RandomState::new().build_hasher().finish());
+    // A change is judged by its own faults: what is new is looked for by `cargo xtask fuzz`.
+    let seed = number("FUZZ_SEED").unwrap_or(1);
     eprintln!("FUZZ_SEED={seed}");
     let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let work = || {

@@ -37,8 +37,8 @@ const MAGIC: &[u8; 8] = b"snowseg\0";
 /// In `predecessor_base`: this is the first segment of the partition.
 const NO_PREDECESSOR: u64 = u64::MAX;
 
-/// Above every offset and batch number that is ever handed out. Bytes that name a higher one are damage, whatever their
-/// checksum says: one cannot count on from there.
+/// Above every offset and batch number that is ever handed out. Bytes that name this or a higher one are damage,
+/// whatever their checksum says: one cannot count on from there. A segment without records may begin here.
 pub(crate) const NUMBER_MAX: u64 = 1 << 62;
 
 /// How far entries of the index lie apart, in bytes.

@@ -13,7 +13,7 @@ use model::files::{File, Files};
 
 use super::entry::{self, Entry};
 use super::partition::Shared;
-use super::segment::{self, Header, RECORDS_AT, Segment, io_error, is_full};
+use super::segment::{self, Header, NUMBER_MAX, RECORDS_AT, Segment, io_error, is_full};
 use super::{Drive, Durability};
 use crate::Error;
 
@@ -94,6 +94,9 @@ impl Writer {
     pub(crate) fn commit(&mut self, shared: &Shared, records: &[Bytes]) -> Result<u64, Error> {
         if let Health::Poisoned(reason) = &self.health {
             return Err(poisoned(shared, reason));
+        }
+        if self.next_offset + records.len() as u64 > NUMBER_MAX || self.next_batch >= NUMBER_MAX {
+            return Err(poisoned(shared, "it has come to the end of its offsets or batches"));
         }
         check_reserve(shared)?;
         let bytes: u64 = records.iter().map(|record| entry::stored_bytes(record.len())).sum();
