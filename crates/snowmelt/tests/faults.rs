@@ -15,7 +15,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Load, Up, body_of, event_id, run, snowmelt, stderr_of, stdout_of, wait_until};
+use common::{
+    Load, Up, body_of, event_id, run, snowmelt, stderr_of, stdout_of, wait_until, wait_within,
+};
 use serde_json::Value;
 
 /// The bytes of a segment's header. Format: `docs/formats/segment.md`.
@@ -365,7 +367,8 @@ fn a_disk_that_fills_and_is_freed_again_loses_nothing_and_everything_goes_on_by_
         drop(ballast);
         wait_until("room again", || up.send_ids(&some(accepted)) == 200);
         accepted += 500;
-        wait_until("iterations go on and cover everything", || {
+        // The pauses between failed attempts grow to a minute.
+        wait_within(Duration::from_secs(90), "iterations go on and cover everything", || {
             up.number("SELECT count(*) FROM atomic.events WHERE _layer = 'batch'") == accepted
         });
         // A request that was answered 503 was not stored; only the ids sent again are there.

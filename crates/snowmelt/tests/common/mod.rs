@@ -355,8 +355,13 @@ pub fn event_id(number: u64) -> String {
 }
 
 /// Waits until something is so.
-pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+pub fn wait_until(what: &str, is_so: impl FnMut() -> bool) {
+    wait_within(Duration::from_secs(20), what, is_so);
+}
+
+/// Waits until something is so, which may take this long.
+pub fn wait_within(at_most: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + at_most;
     while !is_so() {
         assert!(Instant::now() < deadline, "waited in vain: {what}");
         std::thread::sleep(Duration::from_millis(10));
