@@ -1,6 +1,6 @@
 //! Metrics in Prometheus text form, and the table that a family of them must stand in.
 //!
-//! Each role declares its families once with [`families!`]; what is printed and what `docs/reference/metrics.md` says
+//! Each role declares its families once with `families!`; what is printed and what `docs/reference/metrics.md` says
 //! both come from there. Nothing here counts anything.
 
 use std::fmt::{Display, Write};
