@@ -49,7 +49,7 @@ pub fn proposed_recipe(
     if answers.has_ended_absence(&resolver) {
         resolver.epoch = answers.fresh_epoch(&resolver)?;
     }
-    Ok(Recipe::new(recipe.schemas().with_resolver(resolver), recipe.settings().clone()))
+    Ok(recipe.with_resolver(resolver))
 }
 
 /// The recipe that asks the same registries again for all that was absent. Without a resolver it is the same recipe.

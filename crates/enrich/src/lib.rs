@@ -35,7 +35,7 @@ mod self_describing;
 mod uri;
 
 // From columns to an enriched event.
-mod enrichments;
+pub mod enrichments;
 mod validate;
 
 pub mod iglu;
@@ -43,6 +43,7 @@ pub mod iglu;
 #[cfg(test)]
 mod cases;
 
+pub use enrichments::Enrichments;
 pub use outcome::{Missing, Outcome};
 pub use pipeline::enrich;
 pub use recipe::{InvalidRecipe, Recipe, Settings};

@@ -3,19 +3,19 @@
 //! All phases of an event always run, and it gets at most one bad row: of the first phase that found something.
 //! Snowplow: `enrich-core.md` 0, 3 and 7.3.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use model::bad_row::{BadRow, DataReport, EventView, FailureMessage, FormatMessage};
 use model::event::{Cell, EnrichedEvent};
-use model::iglu::SchemaKey;
+use model::iglu::{SchemaKey, SelfDescribing};
 use model::position::RawRecord;
 use model::time::Timestamp;
 use serde_json::Value;
 
 use crate::container::{self, Contents, Entry};
-use crate::enrichments::{self, Work};
+use crate::enrichments::Work;
 use crate::parameters::atomic_report;
 use crate::request::{Parameters, Request};
 use crate::self_describing::{CONTEXTS, Checked, Checker, UNSTRUCT_EVENT};
@@ -110,29 +110,34 @@ impl Run<'_> {
     }
 
     fn event(&mut self, request: &Request, parameters: Parameters) {
-        let (mut work, input_failures) = self.map_and_validate(request, &parameters);
-        let enrichment_failures = enrichments::run(&mut work);
-        let output_failures = validate::atomic_failure(validate::atomic_lengths(&work.event));
-
-        let enriched = work.event;
+        let mut infos = Vec::new();
+        let (mut work, input_failures) = self.map_and_validate(request, &parameters, &mut infos);
+        let enrichment_failures = self.recipe.enrichments().run(&mut work);
+        if let Some(rule) = work.dropped {
+            self.outcomes.push(Outcome::Dropped { rule });
+            return;
+        }
+        let (enriched, output_failures) = self.finish(work, infos);
         let view = |enriched| Box::new(EventView { enriched, raw: request.event_view(parameters) });
         let row = if !input_failures.is_empty() {
             BadRow::SchemaViolations { messages: input_failures, payload: view(enriched) }
         } else if !enrichment_failures.is_empty() {
             BadRow::EnrichmentFailures { messages: enrichment_failures, payload: view(enriched) }
-        } else if let Some(message) = output_failures {
-            BadRow::SchemaViolations { messages: vec![message], payload: view(enriched) }
+        } else if !output_failures.is_empty() {
+            BadRow::SchemaViolations { messages: output_failures, payload: view(enriched) }
         } else {
             return self.good(enriched);
         };
         self.bad(row, request.timestamp);
     }
 
-    /// Phase 1: starting values, parameters, self-describing event, contexts. Failures stand in this order.
+    /// Phase 1: starting values, parameters, self-describing event, contexts. Failures stand in this order; `infos` is
+    /// told of superseded schemas.
     fn map_and_validate<'r>(
         &self,
         request: &'r Request,
-        parameters: &Parameters,
+        parameters: &'r Parameters,
+        infos: &mut Vec<Value>,
     ) -> (Work<'r>, Vec<FailureMessage>) {
         let mut reports = Vec::new();
         let mut event = starting_values(request, &mut reports);
@@ -142,30 +147,66 @@ impl Run<'_> {
         });
         let mut failures: Vec<FailureMessage> =
             validate::atomic_failure(reports).into_iter().collect();
-        let mut infos = Vec::new();
         let mut unstruct = None;
         match texts.unstruct.map(|text| self.checker().unstruct(&text)) {
             Some(Ok(Checked { entity, validation_info })) => {
-                unstruct = Some(entity.schema.clone());
-                note(&mut infos, validation_info);
-                let wrapped = json::self_describing(UNSTRUCT_EVENT, entity.into_value());
-                event.unstruct_event = Some(wrapped.to_string());
+                note(infos, validation_info);
+                unstruct = Some(entity);
             }
             Some(Err(message)) => failures.push(message),
             None => {}
         }
+        let mut contexts = Vec::new();
         if let Some(text) = texts.contexts {
             let (valid, failed) = self.checker().contexts(&text);
             failures.extend(failed);
-            let entities = valid.into_iter().map(|Checked { entity, validation_info }| {
-                note(&mut infos, validation_info);
-                entity.into_value()
-            });
-            event.contexts = contexts(entities.collect());
+            for Checked { entity, validation_info } in valid {
+                note(infos, validation_info);
+                contexts.push(entity);
+            }
         }
-        // No enrichment makes entities yet, so this is all that is derived.
-        event.derived_contexts = contexts(infos);
-        (Work { request, event, unstruct, page_uri: None }, failures)
+        let work = Work {
+            request,
+            parameters,
+            event,
+            unstruct,
+            contexts,
+            derived: Vec::new(),
+            page_uri: None,
+            page_query: OnceCell::new(),
+            dropped: None,
+        };
+        (work, failures)
+    }
+
+    /// Phase 3: checks what the enrichments have made, prints the JSON columns, checks the lengths. Failures stand in
+    /// this order. Snowplow: `enrich-core.md` 3.3.
+    fn finish(
+        &self,
+        work: Work<'_>,
+        mut infos: Vec<Value>,
+    ) -> (EnrichedEvent, Vec<FailureMessage>) {
+        let Work { mut event, unstruct, contexts, derived, .. } = work;
+        let mut failures = Vec::new();
+        let mut made = Vec::with_capacity(derived.len() + infos.len());
+        // The newest entity comes first.
+        for entity in derived.into_iter().rev() {
+            match self.checker().check(entity) {
+                Ok(Checked { entity, validation_info }) => {
+                    note(&mut infos, validation_info);
+                    made.push(entity.into_value());
+                }
+                Err(message) => failures.push(message),
+            }
+        }
+        made.extend(infos);
+        event.unstruct_event = unstruct
+            .map(|entity| json::self_describing(UNSTRUCT_EVENT, entity.into_value()).to_string());
+        event.contexts =
+            print_entities(contexts.into_iter().map(SelfDescribing::into_value).collect());
+        event.derived_contexts = print_entities(made);
+        failures.extend(validate::atomic_failure(validate::atomic_lengths(&event)));
+        (event, failures)
     }
 
     fn checker(&self) -> Checker<'_> {
@@ -226,7 +267,7 @@ fn starting_values(request: &Request, reports: &mut Vec<DataReport>) -> Enriched
 }
 
 /// The cell of a list of entities.
-fn contexts(entities: Vec<Value>) -> Option<String> {
+fn print_entities(entities: Vec<Value>) -> Option<String> {
     (!entities.is_empty())
         .then(|| json::self_describing(CONTEXTS, Value::Array(entities)).to_string())
 }

@@ -13,11 +13,13 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::VERSION;
+use crate::enrichments::{self, Asset, Assets, Config, Enrichments, InvalidEnrichment};
 use crate::iglu::{Answer, Resolver, Schemas};
 
-/// The newest version of the artefact's own form. The first one had no resolver; a recipe without one is still written
-/// so.
-const FORMAT: u64 = 2;
+/// The newest version of the artefact's own form. The first one had no resolver, the second no enrichments; a recipe
+/// without them is still written so.
+const FORMAT: u64 = 3;
+const FORMAT_WITHOUT_ENRICHMENTS: u64 = 2;
 const FORMAT_WITHOUT_RESOLVER: u64 = 1;
 
 /// The choices that change outcomes. The defaults are Snowplow's.
@@ -50,11 +52,12 @@ impl Default for Settings {
     }
 }
 
-/// Schemas and settings under one digest. Cheap to share behind an `Arc`.
+/// Schemas, settings and enrichments under one digest. Cheap to share behind an `Arc`.
 #[derive(Clone, Debug)]
 pub struct Recipe {
     schemas: Schemas,
     settings: Settings,
+    enrichments: Enrichments,
     json: Arc<str>,
     digest: Arc<str>,
 }
@@ -69,15 +72,35 @@ pub enum InvalidRecipe {
     /// Another version of the function, or of its embedded schemas, would give other outcomes.
     #[error("the recipe was made for {what} {found}, this binary has {ours}")]
     OtherFunction { what: &'static str, found: String, ours: String },
+    /// A configuration that this binary cannot use, or a file that it needs and that is not there.
+    #[error(transparent)]
+    Enrichment(#[from] InvalidEnrichment),
 }
 
 impl Recipe {
-    /// The recipe of these schemas and settings.
+    /// The recipe of these schemas and settings, without configured enrichments.
     pub fn new(schemas: Schemas, settings: Settings) -> Recipe {
-        let json = print(&schemas, &settings);
+        Recipe::assemble(schemas, settings, Enrichments::none())
+    }
+
+    /// The same with these enrichments instead of its own.
+    #[must_use]
+    pub fn with_enrichments(&self, enrichments: Enrichments) -> Recipe {
+        Recipe::assemble(self.schemas.clone(), self.settings.clone(), enrichments)
+    }
+
+    /// The same with other registries to ask.
+    #[must_use]
+    pub fn with_resolver(&self, resolver: Resolver) -> Recipe {
+        let schemas = self.schemas.with_resolver(resolver);
+        Recipe::assemble(schemas, self.settings.clone(), self.enrichments.clone())
+    }
+
+    fn assemble(schemas: Schemas, settings: Settings, enrichments: Enrichments) -> Recipe {
+        let json = print(&schemas, &settings, &enrichments);
         let digest: String =
             Sha256::digest(json.as_bytes()).iter().map(|b| format!("{b:02x}")).collect();
-        Recipe { schemas, settings, json: json.into(), digest: digest.into() }
+        Recipe { schemas, settings, enrichments, json: json.into(), digest: digest.into() }
     }
 
     /// The same recipe, knowing more of what its registries have answered. See [`Schemas::with_answers`].
@@ -94,8 +117,7 @@ impl Recipe {
     #[must_use]
     pub fn with_epoch(&self, epoch: u64) -> Recipe {
         let Some(resolver) = self.schemas.resolver() else { return self.clone() };
-        let resolver = Resolver { epoch, ..resolver.clone() };
-        Recipe::new(self.schemas.with_resolver(resolver), self.settings.clone())
+        self.with_resolver(Resolver { epoch, ..resolver.clone() })
     }
 
     /// The name of the recipe: SHA-256 of [`Recipe::to_json`], 64 hex digits.
@@ -116,15 +138,32 @@ impl Recipe {
         &self.settings
     }
 
-    /// Reads the stored artefact. The result has the digest of `text` if `text` came from [`Recipe::to_json`].
+    pub fn enrichments(&self) -> &Enrichments {
+        &self.enrichments
+    }
+
+    /// Reads the stored artefact of a recipe whose enrichments read no files. See [`Recipe::read`].
     ///
     /// # Errors
-    /// When the text is not a recipe, or one for another function version or embedded set than this binary has.
+    /// As [`Recipe::read`]; also when an enrichment reads a file.
     pub fn from_json(text: &str) -> Result<Recipe, InvalidRecipe> {
+        Recipe::read(text, |_| None)
+    }
+
+    /// Reads the stored artefact. The result has the digest of `text` if `text` came from [`Recipe::to_json`]. `asset`
+    /// gives the bytes of a file by their digest; that they have it is for the caller to check.
+    ///
+    /// # Errors
+    /// When the text is not a recipe, or one for another function version or embedded set than this binary has, or an
+    /// enrichment cannot be used.
+    pub fn read(
+        text: &str,
+        asset: impl Fn(&str) -> Option<Arc<dyn AsRef<[u8]> + Send + Sync>>,
+    ) -> Result<Recipe, InvalidRecipe> {
         let form = |error: serde_json::Error| InvalidRecipe::Form(error.to_string());
         let object: Map<String, Value> = serde_json::from_str(text).map_err(form)?;
         match object.get("format").and_then(Value::as_u64) {
-            Some(FORMAT_WITHOUT_RESOLVER | FORMAT) => {}
+            Some(FORMAT_WITHOUT_RESOLVER..=FORMAT) => {}
             Some(other) => return Err(InvalidRecipe::Format(other)),
             None => return Err(InvalidRecipe::Form("no `format`".to_owned())),
         }
@@ -147,8 +186,30 @@ impl Recipe {
             schemas =
                 schemas.with_resolver(serde_json::from_value(resolver.clone()).map_err(form)?);
         }
-        Ok(Recipe::new(schemas, settings))
+        let enrichments = read_enrichments(&object, asset)?;
+        Ok(Recipe::assemble(schemas, settings, enrichments))
     }
+}
+
+fn read_enrichments(
+    object: &Map<String, Value>,
+    asset: impl Fn(&str) -> Option<Arc<dyn AsRef<[u8]> + Send + Sync>>,
+) -> Result<Enrichments, InvalidRecipe> {
+    let Some(Value::Object(files)) = object.get("enrichments") else {
+        return Ok(Enrichments::none());
+    };
+    let configs =
+        files.iter().map(|(file, json)| Config { file: file.clone(), json: json.clone() });
+    let mut assets = Assets::new();
+    if let Some(Value::Object(pinned)) = object.get("assets") {
+        for (address, digest) in pinned {
+            let digest = digest.as_str().unwrap_or_default();
+            if let Some(bytes) = asset(digest) {
+                assets.insert(address.clone(), Asset { digest: digest.to_owned(), bytes });
+            }
+        }
+    }
+    Ok(Enrichments::new(configs.collect(), &assets)?)
 }
 
 fn expect_ours(
@@ -168,12 +229,16 @@ fn expect_ours(
     }
 }
 
-fn print(schemas: &Schemas, settings: &Settings) -> String {
+fn print(schemas: &Schemas, settings: &Settings, enrichments: &Enrichments) -> String {
     let local: Map<String, Value> =
         schemas.local().map(|(key, schema)| (key.to_string(), schema.clone())).collect();
     let settings = serde_json::to_value(settings).expect("the settings are numbers and booleans");
     let mut recipe = Map::new();
-    let format = schemas.resolver().map_or(FORMAT_WITHOUT_RESOLVER, |_| FORMAT);
+    let format = match (enrichments.configs(), schemas.resolver()) {
+        ([], None) => FORMAT_WITHOUT_RESOLVER,
+        ([], Some(_)) => FORMAT_WITHOUT_ENRICHMENTS,
+        _ => FORMAT,
+    };
     recipe.insert("format".to_owned(), format.into());
     recipe.insert("function".to_owned(), VERSION.into());
     recipe.insert("embedded-schemas".to_owned(), Schemas::embedded_digest().into());
@@ -182,6 +247,11 @@ fn print(schemas: &Schemas, settings: &Settings) -> String {
     if let Some(resolver) = schemas.resolver() {
         let resolver = serde_json::to_value(resolver).expect("a resolver is texts and numbers");
         recipe.insert("resolver".to_owned(), resolver);
+    }
+    if !enrichments.configs().is_empty() {
+        let (configs, assets) = enrichments::print(enrichments);
+        recipe.insert("enrichments".to_owned(), configs);
+        recipe.insert("assets".to_owned(), assets);
     }
     Value::Object(recipe).to_string()
 }
@@ -259,7 +329,7 @@ mod tests {
             error,
             format!("the recipe was made for function version 9.9.9, this binary has {VERSION}")
         );
-        for text in ["", "[]", "{}", r#"{"format":3}"#] {
+        for text in ["", "[]", "{}", r#"{"format":4}"#] {
             assert!(Recipe::from_json(text).is_err(), "{text}");
         }
     }

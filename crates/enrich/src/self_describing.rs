@@ -76,7 +76,11 @@ impl Checker<'_> {
 
     /// Checks that a value is self-describing and obeys its schema.
     pub(crate) fn entity(self, value: Value) -> Result<Checked, FailureMessage> {
-        let mut entity = self_describing(value)?;
+        self.check(self_describing(value)?)
+    }
+
+    /// Checks that data obeys its schema.
+    pub(crate) fn check(self, mut entity: SelfDescribing) -> Result<Checked, FailureMessage> {
         let superseded_by = self.validate(&entity.schema, &entity.data)?;
         let validation_info = superseded_by.map(|newer| {
             let original = std::mem::replace(&mut entity.schema, newer);

@@ -6,7 +6,7 @@ use model::bad_row::EnrichmentError;
 use model::time::Timestamp;
 
 use super::{Work, input_data};
-use crate::{base64_lenient, convert, querystring};
+use crate::{base64_lenient, convert};
 
 pub(super) fn run(work: &mut Work<'_>) -> Result<(), EnrichmentError> {
     let Some(query) = work.page_uri.as_ref().and_then(|uri| uri.query()) else { return Ok(()) };
@@ -14,9 +14,9 @@ pub(super) fn run(work: &mut Work<'_>) -> Result<(), EnrichmentError> {
     if !query.contains("_sp") && !query.contains('%') {
         return Ok(());
     }
-    let pairs = querystring::split(query, work.request.charset);
-    let last = pairs.into_iter().rev().find(|(name, _)| name == "_sp");
-    let Some(link) = split(&last.and_then(|(_, value)| value).unwrap_or_default())? else {
+    let last = work.page_query().iter().rev().find(|(name, _)| name == "_sp");
+    let Some(link) = split(last.and_then(|(_, value)| value.as_deref()).unwrap_or_default())?
+    else {
         return Ok(());
     };
     work.event.refr_domain_userid = link.domain_userid;

@@ -1,9 +1,12 @@
 //! Enrichments: the steps that run over every event, in one order.
 //!
 //! A step is one file here and one line in [`ORDER`]. All steps run, whatever failed before, also for an event whose
-//! parameters did not convert. The steps below need no configuration and are always on; their failures are fatal for
-//! the event. Snowplow: `enrich-core.md` 3.2.
+//! parameters did not convert. Some need no configuration and are always on; their failures are fatal for the event.
+//! The others run if a recipe turns them on ([`configured`]). Snowplow: `enrich-core.md` 3.2, `enrichments.md` 2.
 
+mod configured;
+
+mod campaign_attribution;
 mod collector_version;
 mod cross_domain;
 mod derived_tstamp;
@@ -11,48 +14,77 @@ mod event_name;
 mod page_url;
 mod referrer;
 
-use model::bad_row::{EnrichmentError, EnrichmentMessage};
-use model::event::EnrichedEvent;
-use model::iglu::SchemaKey;
+use std::cell::OnceCell;
 
-use crate::request::Request;
+use model::bad_row::EnrichmentError;
+use model::event::EnrichedEvent;
+use model::iglu::{SchemaKey, SelfDescribing};
+use serde_json::Value;
+
+use crate::querystring::{self, Pair};
+use crate::request::{Parameters, Request};
 use crate::uri::Uri;
 
+pub(crate) use configured::print;
+pub use configured::{Asset, Assets, Config, Enrichments, InvalidEnrichment};
+use configured::{Enrichment, Kind};
 #[cfg(test)]
 pub(crate) use {
     cross_domain::split as split_cross_domain, derived_tstamp::derive as derive_tstamp,
 };
 
-/// An event on its way through the steps.
+/// An event on its way through the steps. Its JSON columns are not printed yet: they stand beside it.
 pub(crate) struct Work<'a> {
     pub(crate) request: &'a Request,
+    /// The event's parameters, as the adapter gave them.
+    pub(crate) parameters: &'a Parameters,
     pub(crate) event: EnrichedEvent,
-    /// The schema of the event's self-describing event, if it has a valid one.
-    pub(crate) unstruct: Option<SchemaKey>,
+    /// The self-describing event, if there is a valid one.
+    pub(crate) unstruct: Option<SelfDescribing>,
+    /// The valid entities that the tracker sent.
+    pub(crate) contexts: Vec<SelfDescribing>,
+    /// The entities that steps added, the newest last. They are checked after all steps.
+    pub(crate) derived: Vec<SelfDescribing>,
     /// Set by `page_url`.
     pub(crate) page_uri: Option<Uri>,
+    /// See [`Work::page_query`].
+    pub(crate) page_query: OnceCell<Vec<Pair>>,
+    /// The rule that leaves the event out.
+    pub(crate) dropped: Option<String>,
 }
 
-type Step = fn(&mut Work<'_>) -> Result<(), EnrichmentError>;
+/// A line of the table.
+enum Place {
+    /// On for every event.
+    Always(fn(&mut Work<'_>) -> Result<(), EnrichmentError>),
+    /// On if a configuration file says so.
+    Configured(&'static Kind),
+}
 
-const ORDER: &[Step] = &[
-    collector_version::run,
-    page_url::run,
-    derived_tstamp::run,
-    referrer::run,
-    cross_domain::run, // After page_url: it reads the page's query.
-    event_name::run,
+/// The order is part of the meaning: a step sees what those before it have left.
+const ORDER: &[Place] = &[
+    Place::Always(collector_version::run),
+    Place::Always(page_url::run),
+    Place::Always(derived_tstamp::run),
+    Place::Always(referrer::run),
+    Place::Configured(&campaign_attribution::KIND), // After page_url: it reads the page's query.
+    Place::Always(cross_domain::run),               // So does this one.
+    Place::Always(event_name::run),
 ];
 
-/// Runs all steps. The failures are those of the last step first, as in Snowplow.
-pub(crate) fn run(work: &mut Work<'_>) -> Vec<EnrichmentMessage> {
-    let mut failures: Vec<EnrichmentMessage> = ORDER
-        .iter()
-        .filter_map(|step| step(work).err())
-        .map(|message| EnrichmentMessage { enrichment: None, message })
-        .collect();
-    failures.reverse();
-    failures
+impl<'a> Work<'a> {
+    /// The page's query string, decoded; of equal names the last counts. Empty without one.
+    pub(crate) fn page_query(&self) -> &[Pair] {
+        self.page_query.get_or_init(|| {
+            let query = self.page_uri.as_ref().and_then(|uri| uri.query());
+            query.map_or_else(Vec::new, |query| querystring::split(query, self.request.charset))
+        })
+    }
+
+    /// Adds an entity. It stands before those that earlier steps added.
+    pub(crate) fn derive(&mut self, schema: SchemaKey, data: Value) {
+        self.derived.push(SelfDescribing { schema, data });
+    }
 }
 
 fn input_data(field: &str, value: Option<&str>, expectation: impl Into<String>) -> EnrichmentError {
