@@ -3,6 +3,8 @@
 //! One table, in the order in which parameters are applied. Where two feed one column the later one wins, so legacy
 //! names stand before current ones. Snowplow: `enrich-core.md` 2.2 to 2.5.
 
+use std::sync::LazyLock;
+
 use model::bad_row::DataReport;
 use model::decimal::Decimal;
 use model::event::EnrichedEvent;
@@ -135,14 +137,39 @@ pub(crate) fn apply(
     reports: &mut Vec<DataReport>,
 ) -> JsonTexts {
     let mut texts = JsonTexts::default();
-    for (name, rule) in TABLE {
-        let Some(value) = parameters.value(name) else { continue };
+    for ((name, rule), value) in TABLE.iter().zip(by_rule(parameters)) {
+        let Some(value) = value else { continue };
         if let Err(message) = rule.apply(value, event, &mut texts) {
             reports.push(atomic_report(message, name, "atomic_field_parse_error"));
         }
     }
     texts
 }
+
+/// The value of each line of the table. Both sides are sorted by name, so one pass over both finds them all: an event
+/// has some twenty of the table's names, and a search for each of them is a tenth of what enriching costs.
+fn by_rule(parameters: &Parameters) -> [Option<&str>; TABLE.len()] {
+    let mut values = [None; TABLE.len()];
+    // Where a name stands in both lists the later one wins, even without a value.
+    for pairs in parameters.lists() {
+        let mut names = SORTED.iter().peekable();
+        for (name, value) in pairs {
+            while names.next_if(|(known, _)| *known < name.as_str()).is_some() {}
+            if let Some((_, line)) = names.next_if(|(known, _)| *known == name.as_str()) {
+                values[*line] = value.as_deref();
+            }
+        }
+    }
+    values
+}
+
+/// The names of the table in their order, each with its line.
+static SORTED: LazyLock<Vec<(&'static str, usize)>> = LazyLock::new(|| {
+    let mut names: Vec<_> =
+        TABLE.iter().enumerate().map(|(line, (name, _))| (*name, line)).collect();
+    names.sort_unstable();
+    names
+});
 
 /// One finding against an atomic field. The value is never shown in it.
 pub(crate) fn atomic_report(message: String, path: &str, keyword: &str) -> DataReport {

@@ -72,6 +72,11 @@ impl Parameters {
         self.place(name).ok().map(|at| self.own[at].1.as_deref())
     }
 
+    /// Its lists, each sorted by name and with each name once. What a later one says of a name wins.
+    pub(crate) fn lists(&self) -> impl Iterator<Item = &[Pair]> {
+        [Some(&*self.own), self.over.as_ref().map(|over| &*over.own)].into_iter().flatten()
+    }
+
     /// The parameter's value, if it has one.
     pub(crate) fn value(&self, name: &str) -> Option<&str> {
         self.get(name).flatten()

@@ -12,7 +12,7 @@ use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use futures::stream;
@@ -49,6 +49,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/sql", post(sql))
         .route("/api/v1/status", get(status))
         .route("/api/v1/batch", post(batch))
+        .route_layer(from_fn(check_media_type))
         .fallback(async || {
             refuse(
                 StatusCode::NOT_FOUND,
@@ -62,14 +63,14 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
                 StatusCode::METHOD_NOT_ALLOWED,
                 "method_not_allowed",
                 "this address does not take this method",
-                "",
+                "sql and batch take POST, all others GET",
             )
         })
         .layer(from_fn_with_state(api.clone(), check))
         .with_state(api)
 }
 
-/// Before any handler: whom the request names, who sends it, and what it carries.
+/// Before any handler: whom the request names, and who sends it.
 async fn check(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     if !api.guard.host_is_ours(request.uri(), request.headers()) {
         let hint = "use an IP address or localhost, or add the name to `server.hosts`";
@@ -92,6 +93,11 @@ async fn check(State(api): State<Arc<Api>>, request: Request, next: Next) -> Res
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
         return response;
     }
+    next.run(request).await
+}
+
+/// Only at addresses that exist: elsewhere the answer is that there is nothing.
+async fn check_media_type(request: Request, next: Next) -> Response {
     if request.method() == Method::POST && !is_json(request.headers()) {
         let message = "the body must be application/json";
         let hint = "send the header `Content-Type: application/json`";

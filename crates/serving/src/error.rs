@@ -161,20 +161,24 @@ impl Error {
             Error::NoTable(_) | Error::NoColumn(_) | Error::NotSupported(_) | Error::Plan(_) => {
                 "information_schema.columns lists every table and column"
             }
-            Error::EmptyPassword
-            | Error::TwoPasswords
-            | Error::PasswordFile { .. }
-            | Error::Config { .. }
-            | Error::Listen { .. }
-            | Error::Tls { .. }
-            | Error::Engine(_)
-            | Error::StatementTooLong(_)
-            | Error::StatementTooLarge { .. }
-            | Error::Views(_)
-            | Error::DivisionByZero(_)
-            | Error::Cast(_)
-            | Error::Execution(_)
-            | Error::Stopping => "",
+            Error::EmptyPassword | Error::TwoPasswords | Error::PasswordFile { .. } => {
+                "put the password alone into a file that only this user reads, and name it in `server.password-file`"
+            }
+            Error::Listen { .. } => "`server.bind` and the ports say where to listen",
+            Error::Tls { .. } => {
+                "`server.tls-cert` and `server.tls-key` name PEM files; `openssl x509 -in FILE` shows whether one can be read"
+            }
+            Error::Config { .. } => "`snowmelt config reference` explains every key",
+            Error::StatementTooLong(_) | Error::StatementTooLarge { .. } => {
+                "send values as parameters, or join a table of them (`VALUES …`) instead of repeating expressions"
+            }
+            Error::DivisionByZero(_) => "NULLIF(divisor, 0) makes such rows null",
+            Error::Cast(_) => "TRY_CAST makes null of what does not convert",
+            Error::Execution(_) | Error::Views(_) => {
+                "`GET /health` says whether something is wrong with the server; if not, ask for less until it works"
+            }
+            Error::Stopping => "try again in a moment, or at another server",
+            Error::Engine(_) => "",
         }
     }
 

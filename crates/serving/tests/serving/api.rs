@@ -161,6 +161,9 @@ fn errors_are_json_and_say_what_to_do() {
     assert_eq!((status, code(&body)), (404, "not_found".to_owned()));
     let (status, _, body) = get(to, "/api/v1/sql");
     assert_eq!((status, code(&body)), (405, "method_not_allowed".to_owned()));
+    let nowhere = "POST /nothing HTTP/1.0\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
+    let (status, _, body) = send(to, nowhere);
+    assert_eq!((status, code(&body)), (404, "not_found".to_owned()));
     let no_type = "POST /api/v1/sql HTTP/1.0\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
     let (status, _, body) = send(to, no_type);
     assert_eq!((status, code(&body)), (415, "unsupported_media_type".to_owned()));
