@@ -292,7 +292,10 @@ impl<'a> Reader<'a> {
 
     fn text(&mut self) -> Result<String, InvalidPayload> {
         let size = self.size()?;
-        Ok(String::from_utf8_lossy(self.take(size)?).into_owned())
+        let bytes = self.take(size)?;
+        // Nearly all of it is well-formed, and only to check that is several times faster.
+        Ok(std::str::from_utf8(bytes)
+            .map_or_else(|_| String::from_utf8_lossy(bytes).into_owned(), str::to_owned))
     }
 
     /// `None` for a list of anything but texts, which is skipped.

@@ -152,8 +152,10 @@ fn leave_out_what_is_not(statement: &mut ast::Statement) {
         if let Expr::Function(function) = expr {
             let name = parts(&function.name).1;
             let is_subquery = matches!(function.args, FunctionArguments::Subquery(_));
-            if name == "array_to_string" && function.args.to_string().contains("acl, ") {
-                // Privileges.
+            let lists = ["acl, ", "reloptions", "setconfig"];
+            let args = function.args.to_string();
+            if name == "array_to_string" && lists.iter().any(|list| args.contains(list)) {
+                // Privileges, storage options, settings of a role.
                 *expr = null(ast::DataType::Text);
             } else if name == "_pg_expandarray" {
                 *expr = null(ast::DataType::Integer(None));

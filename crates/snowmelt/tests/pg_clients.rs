@@ -230,7 +230,7 @@ fn psql(up: &Up, layer: &str) {
         let output = output_of(&mut psql_command(up, &["-c", command]));
         let stderr = String::from_utf8_lossy(&output.1);
         // Which is an answer, to what there is none of.
-        let is_nothing = stderr.trim() == "Did not find any relations.";
+        let is_nothing = stderr.starts_with("Did not find any ") && stderr.lines().count() == 1;
         assert!(stderr.is_empty() || is_nothing, "{layer}: {command}: {stderr}");
         String::from_utf8(output.0).unwrap()
     };
@@ -254,6 +254,11 @@ fn psql(up: &Up, layer: &str) {
             ],
         ),
         ("\\d lambda.cut", vec!["View \"lambda.cut\"", "frontier"]),
+        ("\\d+ atomic.events", vec!["Table \"atomic.events\"", "collector_tstamp", "Storage"]),
+        ("\\d+ lambda.cut", vec!["View \"lambda.cut\"", "frontier"]),
+        ("\\dp", vec!["atomic", "events"]),
+        ("\\dT", vec!["List of data types"]),
+        ("\\drds", vec![]),
         ("\\du", vec!["snowmelt"]),
         ("\\df", vec![]),
         ("\\di", vec![]),

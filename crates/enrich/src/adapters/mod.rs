@@ -4,6 +4,7 @@
 //! that it refuses gives one bad row, whatever it holds. Snowplow: `enrich-core.md` 1.7.
 
 mod iglu_webhook;
+mod plain_envelope;
 mod redirect;
 mod tracker_get;
 mod tracker_post;

@@ -1,14 +1,15 @@
 //! The second tracker protocol: an envelope of events in the body, or one event in the query string.
 //! Snowplow: `enrich-core.md` 1.8.
 //!
-//! One malformed event makes the whole request a bad row. Parameters of the query string win over every event's own.
+//! Envelopes as trackers make them are read without a detour (`plain_envelope`); here are the words for all others. One
+//! malformed event makes the whole request a bad row. Parameters of the query string win over every event's own.
 
 use std::sync::Arc;
 
 use model::bad_row::FailureMessage;
 use serde_json::Value;
 
-use super::{Adapted, input_data, not_json};
+use super::{Adapted, input_data, not_json, plain_envelope};
 use crate::json;
 use crate::querystring::Pair;
 use crate::request::{Parameters, Request};
@@ -46,8 +47,12 @@ fn content_type(value: Option<&str>) -> FailureMessage {
 }
 
 fn envelope(body: &str, request: &Request, checker: Checker<'_>) -> Adapted {
-    let events = open(body, checker).map_err(|message| vec![message])?;
     let query = Arc::new(request.parameters());
+    if let Some(events) = plain_envelope::read(body, checker.json_depth_max) {
+        let parameters = |event| Parameters::of_pairs(event).below(&query);
+        return Ok(events.into_iter().map(parameters).collect());
+    }
+    let events = open(body, checker).map_err(|message| vec![message])?;
     let mut failures = Vec::new();
     let adapted = events
         .into_iter()
