@@ -27,7 +27,8 @@ use crate::batcher::{Batcher, Iterated};
 use crate::error::sentence;
 use crate::progress::{Done, Progress};
 use crate::rebuild::Rebuild;
-use crate::{Config, Error, trim};
+use crate::trim::Trimmer;
+use crate::{Config, Error};
 
 /// How often the archiver looks for new records while nothing else happens.
 const ARCHIVE_EVERY: Duration = Duration::from_secs(1);
@@ -88,7 +89,8 @@ pub struct Status {
     pub rebuild_error: Option<String>,
     /// Why the last attempt to archive or to iterate failed; it is tried again.
     pub error: Option<String>,
-    /// Why the raw stream could not be trimmed; only space is lost.
+    /// Why the raw stream could not be trimmed. It grows until then; where the master dataset has a hole, it has the only
+    /// copy.
     pub trim_error: Option<String>,
     /// Why the recipe in force stays although another was asked for.
     pub recipe_error: Option<String>,
@@ -234,6 +236,7 @@ struct Worker {
     status: Arc<Mutex<Status>>,
     archiver: Archiver,
     batcher: Batcher,
+    trimmer: Trimmer,
     /// The last recipe that could be read.
     proposed: Option<Recipe>,
     /// The last iteration that `after_commit` was told.
@@ -286,6 +289,7 @@ impl Worker {
             &manifest.cut,
             config.archiver(),
         )?;
+        let trimmer = Trimmer::new(ports.files.clone(), ports.data_dir.clone());
         let batcher = Batcher::new(
             ports.catalog.clone(),
             ports.files.clone(),
@@ -308,6 +312,7 @@ impl Worker {
             status,
             archiver,
             batcher,
+            trimmer,
             proposed: None,
             told,
             failing: None,
@@ -559,9 +564,9 @@ impl Worker {
     }
 
     /// Space that cannot be given back now is given back after the next iteration.
-    fn trim(&self, manifest: &Manifest) {
+    fn trim(&mut self, manifest: &Manifest) {
         let oldest_pinned = (self.ports.oldest_pinned)();
-        let result = trim::trim(self.ports.raw.as_ref(), manifest, &oldest_pinned);
+        let result = self.trimmer.trim(self.ports.raw.as_ref(), manifest, &oldest_pinned);
         let error = result.err().map(|error| sentence(&error));
         if let Some(error) = &error {
             tracing::warn!(error, "could not trim the raw stream");

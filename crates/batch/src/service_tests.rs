@@ -1,5 +1,6 @@
 //! The running role: requests, status, failures that pass, failures that do not.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
@@ -141,6 +142,37 @@ fn the_raw_stream_is_trimmed_below_the_oldest_pinned_cut_and_not_above() {
     let later = handle.run_now().unwrap().manifest.cut.clone();
     assert!(later.of(partition) > cut.of(partition));
     assert_eq!(raw.start(partition).unwrap(), later.of(partition));
+    running.service.shutdown();
+}
+
+#[test]
+fn what_the_master_dataset_lost_is_not_trimmed() {
+    let running = start(filled(1, 20), LONG);
+    let (handle, raw) = (running.service.handle(), running.world.raw.clone());
+    let partition = &raw.partitions()[0];
+    let first = handle.run_now().unwrap().manifest;
+    let archived = Path::new(DATA).join(&first.ledger[0].master);
+    let whole = model::files::Files::read(&running.world.disk, &archived).unwrap();
+    let everywhere = Cut::new([(partition.clone(), Offset::from_number(999))]);
+    *running.pinned.lock().unwrap() = everywhere;
+    running.world.disk.change(&archived, |bytes| {
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+    });
+    running.world.append(0, record(0, 1));
+    handle.run_now().unwrap();
+    assert_eq!(raw.start(partition).unwrap(), Offset::BEGINNING, "damaged");
+    model::files::Files::remove(&running.world.disk, &archived).unwrap();
+    running.world.append(0, record(0, 2));
+    handle.run_now().unwrap();
+    assert_eq!(raw.start(partition).unwrap(), Offset::BEGINNING, "missing");
+    let error = handle.status().trim_error.unwrap();
+    assert!(error.contains(&first.ledger[0].master), "{error}");
+    model::files::publish(&running.world.disk, &archived, &whole).unwrap();
+    running.world.append(0, record(0, 3));
+    let cut = handle.run_now().unwrap().manifest.cut.clone();
+    assert_eq!(raw.start(partition).unwrap(), cut.of(partition));
+    assert_eq!(handle.status().trim_error, None);
     running.service.shutdown();
 }
 

@@ -78,6 +78,8 @@ impl Adapter {
                 **inner = rule.rewrite(inner.as_ref().clone());
             }
         }
+        read_json_as_text(inner);
+        count_in_microseconds(inner);
         declare(inner, &declared);
     }
 
@@ -193,6 +195,35 @@ fn say_that_it_is_one(query: &mut ast::Query) {
             within_group: Vec::new(),
         });
     }
+}
+
+/// JSON is text here, and the operators of JSON take text: a cast to `json` or `jsonb` is one to text.
+fn read_json_as_text(statement: &mut ast::Statement) {
+    let _: ControlFlow<()> = visit_expressions_mut(statement, |expr| {
+        if let Expr::Cast { data_type, .. } = expr
+            && matches!(data_type, ast::DataType::JSON | ast::DataType::JSONB)
+        {
+            *data_type = ast::DataType::Text;
+        }
+        ControlFlow::Continue(())
+    });
+}
+
+/// A timestamp without a precision has microseconds in PostgreSQL; the engine would take nanoseconds, which end in 2262.
+fn count_in_microseconds(statement: &mut ast::Statement) {
+    let precise = |of: &mut ast::DataType| {
+        if let ast::DataType::Timestamp(precision @ None, _) = of {
+            *precision = Some(6);
+        }
+    };
+    let _: ControlFlow<()> = visit_expressions_mut(statement, |expr| {
+        match expr {
+            Expr::Cast { data_type, .. } => precise(data_type),
+            Expr::TypedString(typed) => precise(&mut typed.data_type),
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    });
 }
 
 fn null(data_type: ast::DataType) -> Expr {
@@ -316,9 +347,9 @@ fn sql_type(of: &DataType) -> Option<ast::DataType> {
         DataType::Float32 => ast::DataType::Real,
         DataType::Float64 => ast::DataType::DoublePrecision,
         DataType::Date32 => ast::DataType::Date,
-        DataType::Timestamp(_, None) => ast::DataType::Timestamp(None, TimezoneInfo::None),
+        DataType::Timestamp(_, None) => ast::DataType::Timestamp(Some(6), TimezoneInfo::None),
         DataType::Timestamp(_, Some(_)) => {
-            ast::DataType::Timestamp(None, TimezoneInfo::WithTimeZone)
+            ast::DataType::Timestamp(Some(6), TimezoneInfo::WithTimeZone)
         }
         DataType::Binary => ast::DataType::Bytea,
         DataType::List(item) => {

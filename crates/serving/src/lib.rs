@@ -27,6 +27,8 @@ mod information_schema;
 
 mod session_functions;
 
+mod timestamp_text;
+
 pub mod merge;
 
 mod batch_files;

@@ -12,6 +12,7 @@ use datafusion::catalog::{
     MemorySchemaProvider, SchemaProvider,
 };
 use datafusion::datasource::object_store::ObjectStoreUrl;
+use datafusion::execution::FunctionRegistry as _;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::SessionContext;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -23,7 +24,7 @@ use datafusion::object_store::memory::InMemory;
 use datafusion::prelude::SessionConfig;
 use model::cut::Cut;
 use tokio::task::spawn_blocking;
-use views::catalog::Table;
+use views::catalog::{Table, TableFile};
 use views::lambda::Pin;
 
 use crate::adapt::{Adapter, told_types};
@@ -36,6 +37,7 @@ use crate::merge::{Merged, STORE};
 use crate::names::{Names, make_lists_unique};
 use crate::sql::{CATALOG, DEFAULT_SCHEMA, Limits, Request, Sources};
 use crate::statement;
+use crate::timestamp_text::TimestampText;
 
 /// What every session begins with.
 pub(crate) struct Sessions {
@@ -84,6 +86,9 @@ impl Sessions {
             .with_runtime_env(environment)
             .build();
         let (catalogue, mut session) = Catalogue::install(session).map_err(failed)?;
+        // The fields of self-describing events and entities: `unstruct_event->'data'->>'name'`.
+        datafusion_functions_json::register_all(&mut session).map_err(failed)?;
+        session.register_expr_planner(Arc::new(TimestampText)).map_err(failed)?;
         // Last, so that no function is left without its bound.
         bounded_functions::bound(&mut session).map_err(failed)?;
         let adapter = Adapter::new(catalogue::table_names());
@@ -206,7 +211,14 @@ fn pin_generation(sources: &Sources, generation: u64) -> Result<Pin, Error> {
     if !(oldest..=newest).contains(&generation) {
         return Err(none);
     }
-    sources.lambda.pin_generation(generation)?.ok_or(none)
+    let Some(pin) = sources.lambda.pin_generation(generation)? else { return Err(none) };
+    // One that was given up when fewer were kept does not come back.
+    let is_there =
+        |file: &TableFile| sources.files.open_read(&file.path_in(&sources.data_dir)).is_ok();
+    if generation < newest && !pin.manifest.files.iter().all(is_there) {
+        return Err(none);
+    }
+    Ok(pin)
 }
 
 fn session_config(cores: usize) -> SessionConfig {

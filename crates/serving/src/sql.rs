@@ -178,7 +178,10 @@ impl Engine {
             // Nobody may be listening any more.
             let _ = sender.send(end).await;
         })?;
-        match parts.recv().await {
+        // Planning does not yield, so the limit inside of the task cannot end it.
+        let first =
+            timeout_at(deadline, parts.recv()).await.map_err(|_| Error::Timeout(timeout))?;
+        match first {
             Some(Ok(Part::Columns(names, schema))) => {
                 Ok(Rows { names, schema, parts, has_ended: false, _running: running })
             }

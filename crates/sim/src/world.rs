@@ -14,6 +14,7 @@ use assets::{Answers, Driver, Registry};
 use batch::archiver::{self, Archiver};
 use batch::batcher::{self, Batcher};
 use batch::rebuild::Rebuild;
+use batch::trim::Trimmer;
 use bytes::Bytes;
 use enrich::Recipe;
 use enrich::iglu::Resolver;
@@ -108,6 +109,7 @@ struct Roles {
     loader: Loader,
     archiver: Archiver,
     batcher: Batcher,
+    trimmer: Trimmer,
     rebuild: Option<Rebuild>,
     /// The digest of the recipe that the speed layer works with.
     recipe: String,
@@ -319,6 +321,7 @@ impl World {
             &newest.cut,
             archiver::Config { file_bytes_max: 4000 },
         )?;
+        let trimmer = Trimmer::new(Arc::clone(&files), data_dir.clone());
         let batcher = Batcher::new(
             Arc::clone(&catalog),
             files,
@@ -341,6 +344,7 @@ impl World {
             loader,
             archiver,
             batcher,
+            trimmer,
             rebuild: None,
             recipe: newest.next_recipe.clone(),
             answered_to,
@@ -418,7 +422,8 @@ impl World {
             roles.archiver.flush()?;
             let iterated = roles.batcher.iterate(&proposed)?;
             roles.follow(&iterated.manifest, &disk)?;
-            batch::trim::trim(&*roles.raw, &iterated.manifest, &roles.lambda.oldest_pinned_cut())?;
+            let oldest_pinned = roles.lambda.oldest_pinned_cut();
+            roles.trimmer.trim(&*roles.raw, &iterated.manifest, &oldest_pinned)?;
             Ok(())
         })
     }

@@ -49,7 +49,7 @@ impl Server {
         if let Some(password) = &self.password {
             request = request.header("Authorization", format!("Bearer {password}"));
         }
-        answer(&url, request.send(body.to_string()))
+        self.answer(&url, request.send(body.to_string()))
     }
 
     /// # Errors
@@ -60,13 +60,13 @@ impl Server {
         if let Some(password) = &self.password {
             request = request.header("Authorization", format!("Bearer {password}"));
         }
-        answer(&url, request.call())
+        self.answer(&url, request.call())
     }
 
     /// As [`Server::get`], where an answer that says what is wrong is an answer too.
     pub(crate) fn get_even_if_unwell(&self, path: &str) -> Result<Value> {
         let url = format!("{}{path}", self.base_url()?);
-        let mut answer = agent().get(&url).call().with_context(|| format!("ask `{url}`"))?;
+        let mut answer = agent().get(&url).call().with_context(|| self.nobody_answers(&url))?;
         let text = answer.body_mut().read_to_string().with_context(|| format!("read `{url}`"))?;
         serde_json::from_str(&text).with_context(|| format!("`{url}` did not answer in JSON"))
     }
@@ -79,6 +79,50 @@ impl Server {
     pub(crate) fn data_dir(&self) -> &Path {
         &self.data_dir
     }
+
+    fn answer(
+        &self,
+        url: &str,
+        answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> Result<Value> {
+        let mut answer = answer.with_context(|| self.nobody_answers(url))?;
+        let status = answer.status();
+        let text = answer
+            .body_mut()
+            .with_config()
+            .limit(u64::MAX)
+            .read_to_string()
+            .with_context(|| format!("read `{url}`"))?;
+        if !status.is_success() {
+            let error: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
+            let part = |name: &str| error["error"][name].as_str().map(str::to_owned);
+            match (part("message"), part("hint")) {
+                _ if status == 401 => bail!(
+                    "the password of `{url}` is missing or wrong: give it with --password or SNOWMELT_SERVER__PASSWORD"
+                ),
+                (Some(message), Some(hint)) => bail!("{message}\nhint: {hint}"),
+                (Some(message), None) => bail!("{message}"),
+                _ => bail!(
+                    "`{url}` answered {status}, which is not the server's API (its address is the `http=` of the \
+                     `ready` line): {}",
+                    text.trim()
+                ),
+            }
+        }
+        serde_json::from_str(&text).with_context(|| format!("`{url}` did not answer in JSON"))
+    }
+
+    /// Why a server may not be reached.
+    fn nobody_answers(&self, url: &str) -> String {
+        match &self.url {
+            Some(_) => format!("ask `{url}` (its address is the `http=` of the `ready` line)"),
+            None => format!(
+                "ask `{url}`, which `run.json` in `{}` names: if that process was killed, start it again with \
+                 `snowmelt up`",
+                self.data_dir.display()
+            ),
+        }
+    }
 }
 
 fn agent() -> ureq::Agent {
@@ -88,28 +132,4 @@ fn agent() -> ureq::Agent {
         .http_status_as_error(false)
         .build()
         .into()
-}
-
-fn answer(
-    url: &str,
-    answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
-) -> Result<Value> {
-    let mut answer = answer.with_context(|| format!("ask `{url}`"))?;
-    let status = answer.status();
-    let text = answer
-        .body_mut()
-        .with_config()
-        .limit(u64::MAX)
-        .read_to_string()
-        .with_context(|| format!("read `{url}`"))?;
-    if !status.is_success() {
-        let error: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
-        let part = |name: &str| error["error"][name].as_str().map(str::to_owned);
-        match (part("message"), part("hint")) {
-            (Some(message), Some(hint)) => bail!("{message}\nhint: {hint}"),
-            (Some(message), None) => bail!("{message}"),
-            _ => bail!("`{url}` answered {status}: {}", text.trim()),
-        }
-    }
-    serde_json::from_str(&text).with_context(|| format!("`{url}` did not answer in JSON"))
 }

@@ -158,19 +158,25 @@ pub(crate) fn load(
     for (name, value) in variables {
         let key =
             name["SNOWMELT_".len()..].to_ascii_lowercase().replace("__", ".").replace('_', "-");
-        insert(&mut tree, &key, parse_value(&value))
+        insert(&mut tree, &key, value_of(&key, &value))
             .with_context(|| format!("environment variable `{name}`"))?;
     }
     for setting in &sources.set {
         let Some((key, value)) = setting.split_once('=') else {
             bail!("`--set {setting}`: expected KEY=VALUE, for example `--set batch.interval=1m`");
         };
-        insert(&mut tree, key, parse_value(value)).with_context(|| format!("`--set {setting}`"))?;
+        insert(&mut tree, key, value_of(key, value))
+            .with_context(|| format!("`--set {setting}`"))?;
     }
     if let Some(dir) = &sources.data_dir {
         let dir =
             dir.to_str().with_context(|| format!("`{}` is not valid UTF-8", dir.display()))?;
         insert(&mut tree, "data-dir", toml::Value::String(dir.to_owned()))?;
+    }
+    if let Some(toml::Value::Table(server)) = tree.get("server")
+        && server.get("password").is_some_and(|password| !password.is_str())
+    {
+        bail!("configuration key `server.password`: expected a text in quotes");
     }
     let defaults =
         toml::Table::try_from(Config::default()).context("print the default configuration")?;
@@ -287,12 +293,24 @@ fn read_file(file: &Path) -> Result<toml::Table> {
     let text = std::fs::read_to_string(file)
         .with_context(|| format!("read configuration `{}`", file.display()))?;
     text.parse().map_err(|error: toml::de::Error| {
+        // Not the line itself: it may be the one with the password.
+        let before = error.span().and_then(|span| text.get(..span.start));
+        let line = before.map_or(1, |before| before.lines().count().max(1));
         anyhow::anyhow!(
-            "configuration `{}` is not TOML: {}",
+            "configuration `{}` is not TOML: line {line}: {}",
             file.display(),
-            error.to_string().trim()
+            error.message()
         )
     })
+}
+
+/// A password is a text whatever it looks like, and stands in no message.
+fn value_of(key: &str, text: &str) -> toml::Value {
+    match parse_value(text) {
+        value @ toml::Value::String(_) => value,
+        _ if key == "server.password" => toml::Value::String(text.to_owned()),
+        value => value,
+    }
 }
 
 /// A value of `--set` or of the environment: TOML if it is TOML, else a string.

@@ -10,7 +10,8 @@ use serving::{Check, Failure, Health};
 use crate::process::Process;
 
 /// The names of all checks, in order.
-pub(crate) const NAMES: [&str; 7] = ["disk", "log", "speed", "frontier", "batch", "cut", "recipe"];
+pub(crate) const NAMES: [&str; 8] =
+    ["disk", "log", "speed", "frontier", "batch", "cut", "recipe", "files"];
 
 /// A record that is not visible after this time is no matter of load any more.
 const FRONTIER_LAG_MAX: Duration = Duration::from_secs(60);
@@ -29,6 +30,7 @@ pub(crate) fn check(process: &Process) -> Health {
         batch(process),
         cut(process),
         recipe(process),
+        files(process),
     ];
     let checks = NAMES.into_iter().zip(found);
     Health { checks: checks.map(|(name, failure)| Check { name, failure }).collect() }
@@ -142,5 +144,31 @@ fn recipe(process: &Process) -> Option<Failure> {
     failure(
         format!("the recipe in force stays: {}", process.batch.status().recipe_error?),
         "mend the schema folder or the settings that it names; the next iteration reads them again",
+    )
+}
+
+/// Whether the files that answers are made of are there. Their content is checked by the statements that read them, and
+/// that of the master dataset before the raw stream is trimmed.
+fn files(process: &Process) -> Option<Failure> {
+    if let Some(error) = process.batch.status().trim_error {
+        return failure(
+            format!("the raw stream is not trimmed: {error}"),
+            "restore the file that is named from a backup; until then the raw stream keeps what is above it, and grows",
+        );
+    }
+    let served = process.lambda.served();
+    let (path, problem) = served.files.iter().find_map(|listed| {
+        let path = listed.path_in(&process.data_dir);
+        let problem = match process.files.open_read(&path).and_then(|file| file.len()) {
+            Ok(bytes) if bytes == listed.bytes => return None,
+            Ok(bytes) => format!("has {bytes} bytes instead of {}", listed.bytes),
+            Err(error) => format!("cannot be read: {error}"),
+        };
+        Some((path, problem))
+    })?;
+    failure(
+        format!("table file {} {problem}: every statement that needs it fails", path.display()),
+        "restore the file from a backup, or make the batch view again from the master dataset with \
+         `snowmelt batch run --rebuild`",
     )
 }

@@ -19,10 +19,12 @@ use assets::{Answers, Driver, Folders};
 use batch::archiver::Archiver;
 use batch::batcher::{Batcher, Iterated};
 use batch::hand_over;
+use batch::trim::Trimmer;
 use enrich::Recipe;
 use model::causes::Causes;
 use model::cut::Cut;
 use model::files::Files;
+use model::position::Offset;
 use model::time::Clock;
 use stream::Stream;
 use stream::disk::Disk;
@@ -32,6 +34,7 @@ use views::lambda::Lambda;
 use views::realtime::{self, RealtimeView};
 
 use crate::clock::SystemClock;
+use crate::commands::stream::archive::Archive;
 use crate::commands::up::{Ending, Endings};
 use crate::config::Config;
 use crate::data_folder::{DataFolder, Run};
@@ -89,6 +92,14 @@ impl Roles {
         let data_dir = folder.path().to_owned();
         let Ground { files, raw, catalog, recipe, recipes } = open_ground(config, &data_dir)?;
         let newest = catalog.newest();
+        // The iterations say it again, and health what is wrong; this is for whoever looks at the start.
+        match assets::current_recipe(&recipes.folders(), recipes.enrich.settings()) {
+            Ok(proposed) => recipes.warn_of_lost_schemas(&recipe, &proposed),
+            Err(error) => {
+                let error = format!("{:#}", anyhow::Error::from(error));
+                tracing::warn!(error, "the recipe in force stays until this is mended");
+            }
+        }
         let answers = Arc::clone(&recipes.answers);
         let recipe = Driver::new(Arc::new(recipe), Arc::clone(&answers));
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -200,6 +211,20 @@ impl Roles {
     }
 }
 
+/// Reads all that a recipe of this configuration is made of, and changes nothing.
+///
+/// # Errors
+/// What stands in the way of it: a schema that cannot be read, a resolver that is none.
+pub(crate) fn check_recipe(config: &Config) -> Result<()> {
+    let files: Arc<dyn Files> = Arc::new(Disk);
+    let resolver = config.enrich.resolver_config().context("read `enrich.resolver`")?;
+    let mut folders = config.enrich.schemas.clone();
+    folders.extend(resolver.iter().flat_map(|resolver| resolver.folders.clone()));
+    let folders = Folders::new(files, folders);
+    assets::current_recipe(&folders, config.enrich.settings()).context("read `enrich.schemas`")?;
+    Ok(())
+}
+
 /// What a rebuild without a server is made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RebuildWith {
@@ -229,6 +254,7 @@ pub(crate) fn iterate_once(
     )
     .context("open the master dataset")?;
     archiver.flush().context("archive the raw stream")?;
+    let files_of_trim = Arc::clone(&files);
     let mut batcher = Batcher::new(
         catalog,
         files,
@@ -263,7 +289,8 @@ pub(crate) fn iterate_once(
         }
         iterated = batcher.publish_rebuild(rebuild).context("publish the rebuilt generation")?;
     }
-    batch::trim::trim(&*raw, &iterated.manifest, &iterated.manifest.cut)
+    Trimmer::new(files_of_trim, data_dir.to_owned())
+        .trim(&*raw, &iterated.manifest, &iterated.manifest.cut)
         .context("trim the raw stream")?;
     raw.close();
     Ok(iterated)
@@ -279,13 +306,9 @@ fn open_ground(config: &Config, data_dir: &Path) -> Result<Ground> {
     let streams = data_dir.join("streams");
     let raw = Local::open(Arc::clone(&files), &streams, "raw", config.stream.partitions, options)
         .context("open the raw stream")?;
-    if raw.partitions().len() as u32 > config.stream.partitions {
-        bail!(
-            "`stream.partitions` is {}, but the raw stream in `{}` has {}: partitions are only ever added",
-            config.stream.partitions,
-            streams.display(),
-            raw.partitions().len()
-        );
+    let partitions = raw.partitions().len();
+    if partitions as u32 > config.stream.partitions {
+        tracing::info!(partitions, "the raw stream keeps its partitions; they are only ever added");
     }
     let recipes = Recipes::open(config, &files, data_dir)?;
     let catalog = Catalog::open(Arc::clone(&files), data_dir, || {
@@ -322,15 +345,31 @@ fn expect_whole_log(
         config.batch.archiver(),
     )
     .context("open the master dataset")?;
-    for (partition, archived_to) in archiver.end().iter() {
-        let end = raw.end(partition).unwrap_or(model::position::Offset::BEGINNING);
+    let streams = data_dir.join("streams");
+    let mut known = archiver.end();
+    cut.iter().for_each(|(partition, to)| known.raise(partition, to));
+    for (partition, archived_to) in known.iter() {
+        let end = raw.end(partition).unwrap_or(Offset::BEGINNING);
         if end < archived_to {
             bail!(
                 "`{partition}` of the raw stream ends at {end}, but its records up to {archived_to} are archived: \
                  `{}` is older than `{}`, or files of it were removed; restore it from a backup, run `snowmelt stream repair`, or \
                  start with a new data folder",
-                data_dir.join("streams").display(),
+                streams.display(),
                 data_dir.join("master").display()
+            );
+        }
+    }
+    // Records that were answered, enriched and then lost would have their positions given to others.
+    for partition in raw.partitions() {
+        let end = raw.end(partition).unwrap_or(Offset::BEGINNING);
+        let derived_to = Archive::of(data_dir, partition).derived_to();
+        if end < derived_to {
+            bail!(
+                "`{partition}` of the raw stream ends at {end}, but its records up to {derived_to} were enriched: files \
+                 of `{}` were removed or damaged; restore it from a backup, or run `snowmelt stream repair`, which says \
+                 what is lost",
+                streams.display()
             );
         }
     }
@@ -361,11 +400,30 @@ impl Recipes {
         Ok(Recipes { files, enrich, resolver, answers: Arc::new(answers) })
     }
 
-    /// The recipe as the configuration, the schema folders and the registries have it now.
-    fn propose(&self, in_force: Option<&Recipe>) -> Result<Recipe, assets::Error> {
+    /// Says which schemas of a recipe the configuration no longer names: it may be another one than before, and what
+    /// they made good events of would be bad rows from now on.
+    fn warn_of_lost_schemas(&self, in_force: &Recipe, proposed: &Recipe) {
+        let kept = |key| proposed.schemas().find(key).is_some();
+        let mut lost = in_force.schemas().local().map(|(key, _)| key).filter(|key| !kept(key));
+        let Some(first) = lost.next() else { return };
+        tracing::warn!(
+            schemas = 1 + lost.count(),
+            first = first.as_str(),
+            folders = ?self.enrich.schemas,
+            "the recipe in force has schemas that the configuration no longer names; from the next iteration on their \
+             events become bad rows. Was `enrich.schemas` forgotten? A configuration file keeps it"
+        );
+    }
+
+    fn folders(&self) -> Folders {
         let mut folders = self.enrich.schemas.clone();
         folders.extend(self.resolver.iter().flat_map(|resolver| resolver.folders.clone()));
-        let folders = Folders::new(Arc::clone(&self.files), folders);
+        Folders::new(Arc::clone(&self.files), folders)
+    }
+
+    /// The recipe as the configuration, the schema folders and the registries have it now.
+    fn propose(&self, in_force: Option<&Recipe>) -> Result<Recipe, assets::Error> {
+        let folders = self.folders();
         let resolver = self.resolver.as_ref().map(|resolver| &resolver.resolver);
         let settings = self.enrich.settings();
         assets::proposed_recipe(&folders, settings, resolver, in_force, &self.answers)
@@ -428,7 +486,9 @@ fn start_batch(
     let propose = move || -> Result<Recipe, assets::Error> {
         let digest = newest.newest().next_recipe.clone();
         let in_force = assets::load(&*recipes.files, &folder, &digest)?;
-        recipes.propose(Some(&in_force))
+        let proposed = recipes.propose(Some(&in_force))?;
+        recipes.warn_of_lost_schemas(&in_force, &proposed);
+        Ok(proposed)
     };
     let (pins, in_use) = (Arc::clone(lambda), Arc::clone(lambda));
     let ports = batch::service::Ports {

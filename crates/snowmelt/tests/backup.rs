@@ -88,5 +88,39 @@ fn a_backup_never_writes_over_anything() {
     ]);
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && text.contains("not a data folder"), "{text}");
+    for inside in [data.join("copy"), dir.path().to_owned()] {
+        let output =
+            run(["backup", inside.to_str().unwrap(), "--data-dir", data.to_str().unwrap()]);
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && text.contains("lie in each other"), "{text}");
+    }
+    assert!(!data.join("copy").exists());
+    assert!(up.terminate().success());
+}
+
+#[test]
+fn a_hole_in_the_master_dataset_is_no_backup_and_verify_names_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let up = Up::start(&data, &["stream.partitions=1", "batch.interval=1h"]);
+    for number in 0..3 {
+        assert_eq!(up.send_ids(&[event_id(number)]), 200);
+        up.batch_run();
+    }
+    let lost = data.join("master/raw/0/00000000000000000001.raw.zst");
+    std::fs::rename(&lost, dir.path().join("away")).unwrap();
+    let folder = data.to_str().unwrap();
+    let into = dir.path().join("copy");
+    for command in [
+        vec!["backup", into.to_str().unwrap(), "--data-dir", folder],
+        vec!["stream", "verify", "--data-dir", folder],
+    ] {
+        let output = run(&command);
+        let text = [output.stdout, output.stderr].map(|it| String::from_utf8(it).unwrap()).concat();
+        assert_eq!(output.status.code(), Some(1), "{command:?}: {text}");
+        assert!(text.contains("00000000000000000001.raw.zst"), "{command:?}: {text}");
+    }
+    std::fs::rename(dir.path().join("away"), &lost).unwrap();
+    assert!(run(["stream", "verify", "--data-dir", folder]).status.success());
     assert!(up.terminate().success());
 }

@@ -103,7 +103,7 @@ fn failing(up: &Up) -> BTreeMap<String, String> {
     let (status, text) = up.get("/health");
     let health: Value = serde_json::from_str(&text).unwrap();
     let checks = health["checks"].as_array().unwrap();
-    assert_eq!(checks.len(), 7, "{health}");
+    assert_eq!(checks.len(), 8, "{health}");
     let failing: BTreeMap<String, String> = checks
         .iter()
         .filter(|check| check["status"] != "ok")
@@ -134,7 +134,13 @@ fn health_names_what_fails_and_ends_to_when_it_works_again() {
     std::fs::create_dir_all(schema.parent().unwrap()).unwrap();
     std::fs::write(&schema, "{").unwrap();
     assert_eq!(up.send_ids(&[event_id(1)]), 200);
-    up.batch_run();
+    let output = run(["batch", "run", "--data-dir", folder]);
+    assert_eq!(output.status.code(), Some(1), "what was changed is not in force");
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("com.acme") && error.contains("the recipe in force stays"), "{error}");
+    let output = run(["config", "check", "--set", &setting]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("com.acme"));
     let found = failing(&up);
     assert_eq!(found.keys().collect::<Vec<_>>(), ["recipe"]);
     assert!(found["recipe"].contains("com.acme"), "{found:?}");
@@ -166,6 +172,34 @@ fn health_names_what_fails_and_ends_to_when_it_works_again() {
     up.batch_run();
     assert_eq!(failing(&up), BTreeMap::new());
     assert_eq!(up.rows(), 3);
+
+    // A table file that is gone: statements name it, and so does this.
+    let tables = dir.path().join("tables");
+    std::fs::rename(&tables, dir.path().join("away")).unwrap();
+    let found = failing(&up);
+    assert!(found["files"].contains("tables/events"), "{found:?}");
+    std::fs::rename(dir.path().join("away"), &tables).unwrap();
+    assert_eq!(failing(&up), BTreeMap::new());
+    assert_eq!(up.rows(), 3);
+}
+
+#[test]
+fn a_start_that_forgets_schemas_or_partitions_says_so_and_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let schemas = tempfile::tempdir().unwrap();
+    let schema = schemas.path().join("com.acme/thing/jsonschema/1-0-0");
+    std::fs::create_dir_all(schema.parent().unwrap()).unwrap();
+    std::fs::write(&schema, r#"{"self":{"vendor":"com.acme","name":"thing","format":"jsonschema","version":"1-0-0"},"type":"object"}"#).unwrap();
+    let setting = format!("enrich.schemas={}", schemas.path().display());
+    let up = Up::start(dir.path(), &[&setting, "stream.partitions=3"]);
+    assert_eq!(up.send_ids(&[event_id(1)]), 200);
+    assert!(up.terminate().success());
+    let up = Up::start(dir.path(), &[]);
+    let (_, status) = up.get("/api/v1/status");
+    let status: Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(status["partitions"].as_array().unwrap().len(), 3, "{status}");
+    let log = up.stderr();
+    assert!(log.contains("com.acme/thing") && log.contains("enrich.schemas"), "{log}");
 }
 
 #[test]

@@ -265,6 +265,12 @@ fn psql(up: &Up, layer: &str) {
         ("\\ds", vec![]),
         ("\\x on", vec![]),
         ("SELECT count(*) FROM atomic.events", vec!["count", "30"]),
+        (r#"SELECT '{"a":{"b":[1,"x"]}}'::jsonb->'a'->'b'->>1 AS field"#, vec!["field", "x"]),
+        ("SELECT contexts::json->'data'->0->>'schema' FROM atomic.events LIMIT 1", vec!["1 row"]),
+        ("SELECT to_regtype('hstore')", vec!["1 row"]),
+        ("SELECT count(*) FROM atomic.events WHERE collector_tstamp < '9999-12-31'", vec!["30"]),
+        ("SELECT '9999-12-31'::timestamp AS last", vec!["9999-12-31 00:00:00"]),
+        ("SELECT timestamp '0005-04-15 01:46:40' AS first", vec!["0005-04-15 01:46:40"]),
         ("SELECT version()", vec!["PostgreSQL 15."]),
         ("SHOW search_path", vec!["atomic"]),
     ] {

@@ -263,6 +263,31 @@ fn derived_streams_are_removed_and_made_again() {
 }
 
 #[test]
+fn a_raw_partition_that_is_gone_is_missed() {
+    for archived in [false, true] {
+        let damaged = Damaged::new(archived);
+        std::fs::remove_dir_all(damaged.dir.path().join("streams/raw/0")).unwrap();
+        let (code, text) = damaged.stream(&["verify"]);
+        assert_eq!(code, 1, "{text}");
+        assert!(text.contains("streams/raw/0` is missing"), "{text}");
+        // A start that would hand out the positions again is refused, also when it has made the folder anew.
+        for attempt in 0..2 {
+            let not_up = Up::try_start(damaged.dir.path(), &SETTINGS).err();
+            let not_up = not_up.unwrap_or_else(|| panic!("archived {archived}, attempt {attempt}"));
+            assert!(not_up.stderr.contains("snowmelt stream repair"), "{}", not_up.stderr);
+        }
+        let (code, text) = damaged.stream(&["repair", "--accept-loss"]);
+        assert_eq!(code, 0, "{text}");
+        let up = Up::start(damaged.dir.path(), &SETTINGS);
+        let kept = if archived { damaged.positions.len() } else { 0 };
+        assert_eq!(positions(&up).len(), kept);
+        let lost = if archived { 0 } else { REQUESTS as usize };
+        assert_eq!(damaged.lost_offsets(&up).len(), lost);
+        assert!(up.terminate().success());
+    }
+}
+
+#[test]
 fn verify_works_beside_a_running_server_under_load_and_repair_does_not() {
     let dir = tempfile::tempdir().unwrap();
     let up = Up::start(dir.path(), &["batch.interval=500ms"]);

@@ -136,10 +136,13 @@ impl Session {
             Err(Ended::Refused(refusal)) if !refusal.is_fatal => {
                 self.fail(&refusal);
                 self.is_skipping = true;
-                Ok(())
             }
-            done => done,
+            done => done?,
         }
+        // A client may send a thousand of these before it reads: the answers are not piled up, and others get their turn.
+        self.wire.flush_if_much().await?;
+        tokio::task::yield_now().await;
+        Ok(())
     }
 
     /// Tells an error; a transaction has failed by it.

@@ -12,7 +12,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use batch::master::Footer;
+use batch::master::{self, Footer};
+use model::cut::Cut;
 use model::position::{Offset, Partition};
 use stream::disk::Disk;
 use stream::local::repair::repair;
@@ -62,12 +63,13 @@ impl Backup {
                 data_dir.display()
             );
         }
+        expect_apart(&data_dir, &into)?;
         fs::create_dir_all(&into).with_context(|| format!("create `{}`", into.display()))?;
         if fs::read_dir(&into)?.next().is_some() {
             bail!("`{}` is not empty: name a new folder", into.display());
         }
         let manifest = copy_view(&data_dir, &into)?;
-        let raw = copy_raw(&data_dir, &into)?;
+        let raw = copy_raw(&data_dir, &into, &manifest.cut)?;
         sync_folders(&into).with_context(|| format!("sync `{}`", into.display()))?;
         println!(
             "copied iteration {} and the raw stream above it into {}:",
@@ -132,7 +134,7 @@ fn copy_tables(data_dir: &Path, into: &Path, manifest: &Manifest) -> Result<bool
 }
 
 /// The raw stream, then the master dataset; the ends of the copied partitions.
-fn copy_raw(data_dir: &Path, into: &Path) -> Result<Vec<(Partition, Offset)>> {
+fn copy_raw(data_dir: &Path, into: &Path, cut: &Cut) -> Result<Vec<(Partition, Offset)>> {
     let (streams, copied) = (data_dir.join("streams"), into.join("streams"));
     let mut ends = Vec::new();
     for partition in inspect::partitions(&Disk, &streams)? {
@@ -141,18 +143,44 @@ fn copy_raw(data_dir: &Path, into: &Path) -> Result<Vec<(Partition, Offset)>> {
         }
         let doing = || format!("copy `{partition}`");
         copy::copy(&Disk, &streams, &partition, &copied).with_context(doing)?;
-        copy_chain(data_dir, into, &partition)?;
+        copy_chain(data_dir, into, &partition, cut.of(&partition))?;
         ends.push((partition.clone(), join(into, &copied, &partition).with_context(doing)?));
     }
     Ok(ends)
 }
 
-/// Copies the files of the master dataset from the first to the end of the chain.
-fn copy_chain(data_dir: &Path, into: &Path, partition: &Partition) -> Result<()> {
+/// Copies the files of the master dataset from the first to the end of the chain, which is not below the cut.
+fn copy_chain(data_dir: &Path, into: &Path, partition: &Partition, cut: Offset) -> Result<()> {
     let mut end = Offset::BEGINNING;
     while let Some(footer) = Footer::read(&Disk, data_dir, partition, end)? {
         copy_file(&data_dir.join(footer.name()), &into.join(footer.name()))?;
         end = footer.range.to;
+    }
+    if end < cut {
+        bail!(
+            "`{}` is missing, so the master dataset of `{partition}` has a hole below the cut {cut}: this copy is no \
+             backup of it. Restore the file from an earlier one",
+            master::path(data_dir, partition, end).display()
+        );
+    }
+    Ok(())
+}
+
+/// A copy inside of its original would copy itself.
+fn expect_apart(data_dir: &Path, into: &Path) -> Result<()> {
+    let whole = |path: &Path| -> Result<PathBuf> {
+        let path = std::path::absolute(path)?;
+        // What is not there yet is resolved as far as it is.
+        let there = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(&path);
+        Ok(there.canonicalize()?.join(path.strip_prefix(there)?))
+    };
+    let (from, to) = (whole(data_dir)?, whole(into)?);
+    if from.starts_with(&to) || to.starts_with(&from) {
+        bail!(
+            "`{}` and `{}` lie in each other: name a folder elsewhere",
+            into.display(),
+            data_dir.display()
+        );
     }
     Ok(())
 }

@@ -78,7 +78,8 @@ impl Batch {
     pub(crate) fn run(self) -> Result<ExitCode> {
         match self.action {
             Action::Run { server, config, set, rebuild } => {
-                let answer = if server.is_running()? {
+                let is_running = server.is_running()?;
+                let answer = if is_running {
                     let _shown = rebuild.then(|| ShownProgress::start(&server));
                     server.post("/api/v1/batch", &json!({"rebuild": rebuild, "heal": false}))?
                 } else {
@@ -89,11 +90,33 @@ impl Batch {
                 } else {
                     println!("nothing new: iteration {} stands", answer["iteration"]);
                 }
+                if is_running {
+                    if rebuild {
+                        show_what_changed(&server)?;
+                    }
+                    let status = server.get("/api/v1/status")?;
+                    if let Some(error) = status["batch"]["recipe_error"].as_str() {
+                        bail!(
+                            "the recipe in force stays, and what you changed is not in it: {error}"
+                        );
+                    }
+                }
             }
             Action::List { data_dir, json } => list(&data_dir, json)?,
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Prints what a rebuild made of the same records as the generation before it.
+fn show_what_changed(server: &Server) -> Result<()> {
+    let newest = "SELECT generation, max(events), max(bad_rows) FROM lambda.iterations \
+                  GROUP BY generation ORDER BY generation DESC LIMIT 2";
+    let answer = server.post("/api/v1/sql", &json!({"sql": newest}))?;
+    for row in answer["rows"].as_array().into_iter().flatten() {
+        println!("generation {}: {} events, {} bad rows", row[0], row[1], row[2]);
+    }
+    Ok(())
 }
 
 /// Prints how far a rebuild has come, every few seconds until it is dropped.

@@ -28,7 +28,7 @@ pub(crate) struct Config {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Say whether the configuration can be used, and name every problem; exit code 1 if it cannot
+    /// Say whether the configuration and the schemas it names can be used; exit code 1 and the first problem if not
     #[command(after_help = "\
 Examples:
   snowmelt config check
@@ -57,6 +57,7 @@ impl Config {
         match self.action {
             Action::Check(sources) => {
                 let config = config::load(&sources, std::env::vars())?;
+                crate::roles::check_recipe(&config)?;
                 println!("ok: data folder {}", config.data_dir.display());
             }
             Action::Reference { json } => {

@@ -10,7 +10,7 @@ mod man;
 mod send;
 mod sql;
 mod status;
-mod stream;
+pub(crate) mod stream;
 pub(crate) mod up;
 
 use std::process::ExitCode;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::json;
 
 use crate::load::{self, Plan, Report};
@@ -85,6 +85,11 @@ impl Send {
         self.print(&report)?;
         match failed_write.lock().expect("all writers have ended").take() {
             Some(error) => Err(error).context("write the ids"),
+            None if report.accepted == 0 && report.sent > 0 => bail!(
+                "no event was accepted at `{}`; the `ready` line of `snowmelt up` and `run.json` name the collector's \
+                 address",
+                self.url
+            ),
             None => Ok(ExitCode::SUCCESS),
         }
     }

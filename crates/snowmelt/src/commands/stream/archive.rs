@@ -17,7 +17,7 @@ use stream::{Chunk, Record};
 use views::catalog::Catalog;
 
 /// The rest of the data folder, from the point of view of one raw partition.
-pub(in crate::commands) struct Archive {
+pub(crate) struct Archive {
     data_dir: PathBuf,
     partition: Partition,
     /// The raw range that the derived streams were made from ends here.
@@ -25,7 +25,7 @@ pub(in crate::commands) struct Archive {
 }
 
 impl Archive {
-    pub(in crate::commands) fn of(data_dir: &Path, partition: &Partition) -> Archive {
+    pub(crate) fn of(data_dir: &Path, partition: &Partition) -> Archive {
         let derived_to = derived_partitions(partition)
             .iter()
             .map(|derived| derived_to(data_dir, derived, partition))
@@ -40,6 +40,11 @@ impl Archive {
         let links = master::chain(&Disk, &self.data_dir, &self.partition, cut, cut)
             .context("follow the master dataset")?;
         Ok(links.last().map_or(cut, |link| link.range.to))
+    }
+
+    /// Up to where the derived streams say that raw was read: a raw stream that ends below has lost records.
+    pub(crate) fn derived_to(&self) -> Offset {
+        self.derived_to
     }
 
     /// The stream is needed from the cut on, where the speed layer begins.
@@ -75,6 +80,23 @@ impl Archive {
             return Ok(Chunk { records, next: range.to.min(to) });
         }
     }
+}
+
+/// The raw partitions that something else in the data folder knows of, so that one whose folder is gone is missed.
+pub(super) fn known_partitions(data_dir: &Path) -> Result<Vec<Partition>> {
+    let catalog = Catalog::open_read(Arc::new(Disk), data_dir)
+        .with_context(|| format!("read the catalogue of `{}`", data_dir.display()))?;
+    let newest = catalog.map(|catalog| catalog.newest());
+    let of_cut = newest.iter().flat_map(|it| it.cut.iter()).map(|(partition, _)| partition.clone());
+    let mut known: Vec<Partition> = of_cut.collect();
+    let streams = data_dir.join("streams");
+    for folder in [streams.join("enriched"), streams.join("bad"), data_dir.join("master/raw")] {
+        // Where there is no such folder, it knows of none.
+        let names = Disk.list(&folder).unwrap_or_default();
+        let indexes = names.iter().filter_map(|name| name.parse().ok());
+        known.extend(indexes.map(|index| Partition::of_stream("raw", index)));
+    }
+    Ok(known)
 }
 
 /// The partitions that are made from a raw partition.

@@ -1,7 +1,7 @@
 //! `snowmelt stream list|tail|dump|verify|repair`: the embedded log, for people. All but `repair` work beside a running
 //! process and change nothing.
 
-pub(super) mod archive;
+pub(crate) mod archive;
 mod repair;
 mod verify;
 
@@ -152,7 +152,13 @@ impl Folder {
     fn partitions_of(&self, name: Option<&str>) -> Result<Vec<Partition>> {
         match name {
             Some(name) => self.partitions(name),
-            None => Ok(inspect::partitions(&Disk, &self.streams()?)?),
+            None => {
+                let mut all = inspect::partitions(&Disk, &self.streams()?)?;
+                all.extend(archive::known_partitions(&self.data_dir)?);
+                all.sort();
+                all.dedup();
+                Ok(all)
+            }
         }
     }
 

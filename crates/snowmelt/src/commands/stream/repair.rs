@@ -51,6 +51,11 @@ fn repair_partition(
     allowed: Allowed,
     out: &mut dyn Write,
 ) -> Result<bool> {
+    let dir = folder.streams()?.join(partition.as_str());
+    if !dir.is_dir() && !allowed.dry_run {
+        // What is known of it is filled in below.
+        std::fs::create_dir_all(&dir).with_context(|| format!("create `{}`", dir.display()))?;
+    }
     let verified = Verified::of(folder, partition)?;
     verified.print(out)?;
     let damages = &verified.survey.damages;

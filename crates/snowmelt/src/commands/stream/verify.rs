@@ -2,8 +2,9 @@
 
 use std::io::Write;
 
-use anyhow::{Context, Result};
-use model::position::Offset;
+use anyhow::{Context, Result, bail};
+use batch::master;
+use model::position::{Offset, Partition};
 use serde_json::{Value, json};
 use stream::disk::Disk;
 use stream::local::survey::{Damage, Known, Survey, survey};
@@ -37,6 +38,11 @@ pub(super) fn verify(
             verified.print(out)?;
         }
     }
+    if stream.is_none_or(|stream| stream == "raw") {
+        for partition in folder.partitions_of(None)?.iter().filter(|it| is_raw(it)) {
+            is_whole &= verify_master(folder, partition, as_json, out)?;
+        }
+    }
     if !is_whole && !as_json {
         writeln!(
             out,
@@ -47,6 +53,47 @@ pub(super) fn verify(
     Ok(is_whole)
 }
 
+/// Reads every file of the master dataset of a partition, from the first to the end of the chain.
+fn verify_master(
+    folder: &Folder,
+    partition: &Partition,
+    as_json: bool,
+    out: &mut dyn Write,
+) -> Result<bool> {
+    let cut = Archive::of(&folder.data_dir, partition).known()?.needed_from;
+    let cut = cut.unwrap_or(Offset::BEGINNING);
+    let (mut files, mut end) = (0, Offset::BEGINNING);
+    let problem = loop {
+        match master::verify(&Disk, &folder.data_dir, partition, end) {
+            Ok(Some(footer)) => (files, end) = (files + 1, footer.range.to),
+            Ok(None) if end < cut => {
+                let path = master::path(&folder.data_dir, partition, end);
+                break Some(format!("{} is missing, below the cut {cut}", path.display()));
+            }
+            Ok(None) => break None,
+            Err(error) => break Some(format!("{:#}", anyhow::Error::from(error))),
+        }
+    };
+    let name = format!("master/{partition}");
+    if as_json {
+        let state = if problem.is_none() { "whole" } else { "damaged" };
+        let damages: Vec<Value> = problem.iter().map(|what| json!({"what": what})).collect();
+        let value = json!({
+            "partition": name, "state": state, "files": files, "end": end.to_string(), "damages": damages,
+        });
+        writeln!(out, "{value}")?;
+    } else {
+        match &problem {
+            None => writeln!(out, "{name}: whole; {files} files, positions up to {end}")?,
+            Some(problem) => writeln!(
+                out,
+                "{name}: DAMAGED; {problem}. A backup may have the file; the batch view does not need it until a rebuild"
+            )?,
+        }
+    }
+    Ok(problem.is_none())
+}
+
 impl Verified {
     pub(super) fn of(folder: &Folder, partition: &model::position::Partition) -> Result<Verified> {
         let archive = is_raw(partition).then(|| Archive::of(&folder.data_dir, partition));
@@ -54,6 +101,15 @@ impl Verified {
             Some(archive) => archive.known(),
             None => Ok(Known::NOTHING),
         };
+        let dir = folder.streams()?.join(partition.as_str());
+        if !dir.is_dir() {
+            let seen = known()?.seen;
+            bail!(
+                "`{}` is missing, but records of it up to {seen} are known: stop the server, then run \
+                 `snowmelt stream repair`",
+                dir.display()
+            );
+        }
         let survey = survey::<anyhow::Error>(&Disk, &folder.streams()?, partition, known)?;
         let archived = archive.as_ref().map(Archive::end).transpose()?;
         Ok(Verified { survey, archived, archive })
