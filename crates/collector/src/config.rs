@@ -6,8 +6,16 @@
 use crate::Error;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
+
+mod surface;
+
+pub use surface::{
+    Compat, Compression, CompressionType, CookieBounce, CrossDomain, DoNotTrackCookie, Hsts, P3p,
+    Profile, RedirectMacro, RootResponse,
+};
 
 /// Everything that can be set about the collector.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -19,14 +27,42 @@ pub struct Config {
     pub port: u16,
     /// Threads that serve connections. Default: 0, one for each core.
     pub threads: usize,
+    /// Which Snowplow collector this one stands in for.
+    pub compat: Compat,
+    /// Paths of two segments that stand for others: `"/com.acme/track" = "/com.snowplowanalytics.snowplow/tp2"`. The
+    /// record has the path on the right. Default: none.
+    pub paths: BTreeMap<String, String>,
+    /// Whether `/r/…` redirects. Default: false, 404; a path that `paths` maps to `/r/…` redirects in any case.
+    pub enable_default_redirect: bool,
+    /// The hosts that a redirect may lead to, each in full. Default: none, which means every host.
+    pub redirect_domains: Vec<String>,
+    /// The macro in redirect targets.
+    pub redirect_macro: RedirectMacro,
     /// The cookie that carries the network user id.
     pub cookie: Cookie,
+    /// The probe for browsers that keep no third-party cookie.
+    pub cookie_bounce: CookieBounce,
+    /// A cookie by which a person asks not to be tracked.
+    pub do_not_track_cookie: DoNotTrackCookie,
     /// Cross-origin requests.
     pub cors: Cors,
+    /// `Strict-Transport-Security`.
+    pub hsts: Hsts,
+    /// The `P3P` header of the profile `v2`.
+    pub p3p: P3p,
+    /// `/crossdomain.xml`.
+    pub cross_domain: CrossDomain,
+    /// What `GET /` answers.
+    pub root_response: RootResponse,
     /// What is recorded of a request that carries `SP-Anonymous`.
     pub anonymous: Anonymous,
     /// The recorded headers.
     pub headers: Headers,
+    /// Whether all records of one address go to one partition. Default: false, the partitions take turns. Many people
+    /// behind one address make one partition hot.
+    pub use_ip_address_as_partition_key: bool,
+    /// Many payloads in one compressed record.
+    pub compression: Compression,
     /// Limits and timeouts of connections and requests.
     pub networking: Networking,
     /// The bound on what is held while it waits for the disk.
@@ -137,8 +173,14 @@ pub struct Networking {
     pub max_headers_length: usize,
     /// The most header lines; 400 beyond. Default: 100; at most 128.
     pub max_headers: usize,
-    /// A body of this many bytes or more is answered 413 and not recorded. Default: 2097152.
+    /// A body of this many bytes or more is answered 413 and not recorded. Default: 2097152. A body with
+    /// `Content-Encoding: gzip` is measured unfolded as well.
     pub drop_payload_size: usize,
+    /// The largest record, in bytes; Snowplow has one for each sink (`maxBytes`). A POST of many events is split into
+    /// records below it, and what cannot be split becomes a bad row. Default: 1000000.
+    pub max_record_size: usize,
+    /// A record above it becomes a bad row without being split; only with `compat.strict`. Default: 1048576.
+    pub max_payload_size: usize,
 }
 
 /// The bound on memory.
@@ -157,10 +199,23 @@ impl Default for Config {
             bind: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             port: 8080,
             threads: 0,
+            compat: Compat::default(),
+            paths: BTreeMap::new(),
+            enable_default_redirect: false,
+            redirect_domains: Vec::new(),
+            redirect_macro: RedirectMacro::default(),
             cookie: Cookie::default(),
+            cookie_bounce: CookieBounce::default(),
+            do_not_track_cookie: DoNotTrackCookie::default(),
             cors: Cors::default(),
+            hsts: Hsts::default(),
+            p3p: P3p::default(),
+            cross_domain: CrossDomain::default(),
+            root_response: RootResponse::default(),
             anonymous: Anonymous::default(),
             headers: Headers::default(),
+            use_ip_address_as_partition_key: false,
+            compression: Compression::default(),
             networking: Networking::default(),
             memory: Memory::default(),
             termination_deadline: Duration::from_secs(10),
@@ -211,6 +266,8 @@ impl Default for Networking {
             max_headers_length: 40_960,
             max_headers: 100,
             drop_payload_size: 2_097_152,
+            max_record_size: 1_000_000,
+            max_payload_size: 1_048_576,
         }
     }
 }
@@ -275,27 +332,21 @@ impl Config {
             ("networking.max-headers-length", limits.max_headers_length),
             ("networking.max-headers", limits.max_headers),
             ("networking.drop-payload-size", limits.drop_payload_size),
+            ("networking.max-record-size", limits.max_record_size),
+            ("networking.max-payload-size", limits.max_payload_size),
             ("memory.max-in-flight-bytes", self.memory.max_in_flight_bytes),
         ] {
             refuse(limit == 0, key, "must be above 0");
         }
         refuse(limits.max_headers > HEADERS_MAX, "networking.max-headers", "must be 128 or less");
-        let gibibyte = 1 << 30;
-        refuse(
-            limits.drop_payload_size > gibibyte,
-            "networking.drop-payload-size",
-            "must be 1 GiB or less",
-        );
-        refuse(
-            limits.max_request_line_length > gibibyte,
-            "networking.max-request-line-length",
-            "must be 1 GiB or less",
-        );
-        refuse(
-            limits.max_headers_length > gibibyte,
-            "networking.max-headers-length",
-            "must be 1 GiB or less",
-        );
+        for (key, bytes) in [
+            ("networking.drop-payload-size", limits.drop_payload_size),
+            ("networking.max-record-size", limits.max_record_size),
+            ("networking.max-request-line-length", limits.max_request_line_length),
+            ("networking.max-headers-length", limits.max_headers_length),
+        ] {
+            refuse(bytes > 1 << 30, key, "must be 1 GiB or less");
+        }
         for (key, timeout) in [
             ("networking.idle-timeout", limits.idle_timeout),
             ("networking.header-read-timeout", limits.header_read_timeout),
@@ -304,11 +355,12 @@ impl Config {
         ] {
             refuse(timeout.is_zero(), key, "must be above 0");
         }
+        surface::check(self, &mut refuse);
         if problems.is_empty() { Ok(()) } else { Err(Error::Config(problems)) }
     }
 }
 
-fn is_token(name: &str) -> bool {
+pub(crate) fn is_token(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(crate::head::is_token_byte)
 }
 
@@ -400,6 +452,8 @@ mod tests {
             "[cookie]\nsamesite = 'Lax'",
             "[cookie]\nsame-site = 'Loose'",
             "version = '9.9.9'",
+            "[compat]\nprofile = 'v4'",
+            "[compression]\ntype = 'lzo'",
         ] {
             assert!(toml::from_str::<Config>(text).is_err(), "{text}");
         }
@@ -411,11 +465,27 @@ mod tests {
         config.cookie.name = "a b".to_owned();
         config.cookie.fallback_domain = Some("a.com,b.com".to_owned());
         config.networking.max_connections = 0;
+        config.paths.insert("/a".to_owned(), "/b/c".to_owned());
+        config.do_not_track_cookie =
+            DoNotTrackCookie { enabled: true, name: "a b".to_owned(), value: "(".to_owned() };
+        config.cookie_bounce.name = "a=b".to_owned();
+        config.cross_domain.domains = vec!["\"".to_owned()];
+        config.root_response.status_code = 99;
+        config.root_response.headers.insert("Content-length".to_owned(), "1".to_owned());
+        config.compression.zstd_compression_level = 23;
         let error = config.check().unwrap_err().to_string();
         for key in [
             "collector.cookie.name",
             "collector.cookie.fallback-domain",
             "collector.networking.max-connections",
+            "collector.paths",
+            "collector.do-not-track-cookie.name",
+            "collector.do-not-track-cookie.value",
+            "collector.cookie-bounce.name",
+            "collector.cross-domain.domains",
+            "collector.root-response.status-code",
+            "collector.root-response.headers",
+            "collector.compression.zstd-compression-level",
         ] {
             assert!(error.contains(key), "{error}");
         }

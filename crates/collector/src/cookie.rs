@@ -1,7 +1,8 @@
 //! Cookies in both directions: reading and cleaning what the browser sends, deciding and printing what it gets.
 //! Snowplow: `collector.md` 2.2 to 2.4 and 4.4.
 
-use crate::config;
+use crate::config::{self, Config};
+use crate::identity::Identity;
 use crate::{cors, http_date};
 use model::time::Timestamp;
 
@@ -12,6 +13,23 @@ pub(crate) fn find<'a>(header: &'a str, name: &str) -> Option<&'a str> {
         let (found, value) = pair.split_once('=')?;
         (found.trim_ascii() == name).then(|| value.trim_ascii())
     })
+}
+
+/// The same as 3.x reads it: pairs are separated by a semicolon and one space, and one part that is no pair discards
+/// the whole header. Only `compat.strict` asks for it.
+pub(crate) fn find_strictly<'a>(header: &'a str, name: &str) -> Option<&'a str> {
+    let mut value_found = None;
+    for pair in header.split("; ") {
+        let (found, value) = pair.split_once('=')?;
+        let is_name = !found.is_empty() && found.bytes().all(crate::head::is_token_byte);
+        if !is_name || value.bytes().any(|byte| byte < b' ' || byte == b';') {
+            return None;
+        }
+        if found == name && value_found.is_none() {
+            value_found = Some(value);
+        }
+    }
+    value_found
 }
 
 /// A `Cookie` header as it is recorded: without spaces, and without the parts that hold a character which no cookie may
@@ -47,31 +65,29 @@ pub(crate) enum Change<'a> {
     None,
 }
 
-/// Decides it. `cookie_seen` says whether the request had the cookie.
-pub(crate) fn change<'a>(
-    config: &config::Cookie,
-    anonymous: bool,
-    cookie_seen: bool,
-    network_user_id: &'a str,
-) -> Change<'a> {
-    match (config.enabled, anonymous) {
+/// Decides it for a request that is from someone who may be tracked.
+pub(crate) fn change<'a>(config: &Config, identity: &'a Identity) -> Change<'a> {
+    let id = identity.network_user_id.as_str();
+    match (config.cookie.enabled, identity.anonymous) {
         (false, _) => Change::None,
-        (true, true) if cookie_seen => Change::Clear,
+        (true, true) if identity.cookie_seen && !config.compat.is_v2() => Change::Clear,
         (true, true) => Change::None,
         // The record keeps what the client claims, but a header of ours carries no such byte.
-        (true, false) if !network_user_id.bytes().all(is_octet) => Change::None,
-        (true, false) => Change::Set { value: network_user_id },
+        (true, false) if !id.bytes().all(is_octet) => Change::None,
+        (true, false) => Change::Set { value: id },
     }
 }
 
 /// Appends the `Set-Cookie` lines: the cookie, and its copy for scripts where one is configured.
 pub(crate) fn print(
     out: &mut Vec<u8>,
-    config: &config::Cookie,
+    config: &Config,
     change: Change<'_>,
     origin: Option<&str>,
     now: Timestamp,
 ) {
+    let is_v2 = config.compat.is_v2();
+    let config = &config.cookie;
     let lasts_ms = i64::try_from(config.expiration.as_millis()).unwrap_or(i64::MAX);
     let (value, expires) = match change {
         Change::None => return,
@@ -92,17 +108,17 @@ pub(crate) fn print(
             put(domain);
         }
         put("; Path=/");
-        if let Some(same_site) = config.same_site {
-            put("; SameSite=");
-            put(same_site.as_str());
-        }
-        // Browsers ignore `SameSite=None` without it.
-        if config.secure || config.same_site == Some(config::SameSite::None) {
-            put("; Secure");
-        }
-        if http_only {
-            put("; HttpOnly");
-        }
+        // Browsers ignore `SameSite=None` without `Secure`; 2.x leaves that to its operator.
+        let none_needs_secure = !is_v2 && config.same_site == Some(config::SameSite::None);
+        let secure = if config.secure || none_needs_secure { "; Secure" } else { "" };
+        let http_only = if http_only { "; HttpOnly" } else { "" };
+        let same_site = config.same_site.map_or("", config::SameSite::as_str);
+        let attribute = if same_site.is_empty() { "" } else { "; SameSite=" };
+        let in_order = match is_v2 {
+            false => [attribute, same_site, secure, http_only],
+            true => [secure, http_only, attribute, same_site],
+        };
+        in_order.into_iter().for_each(&mut put);
         put("\r\n");
     }
 }
@@ -123,6 +139,11 @@ mod tests {
     use std::time::Duration;
 
     fn printed(config: &config::Cookie, change: Change<'_>, origin: Option<&str>) -> String {
+        let config = Config { cookie: config.clone(), ..Config::default() };
+        printed_by(&config, change, origin)
+    }
+
+    fn printed_by(config: &Config, change: Change<'_>, origin: Option<&str>) -> String {
         let mut out = Vec::new();
         print(&mut out, config, change, origin, Timestamp(1_700_000_000_123));
         String::from_utf8(out).unwrap()
@@ -259,17 +280,37 @@ mod tests {
     }
 
     #[test]
+    fn v2_has_an_order_of_its_own_and_forces_nothing() {
+        let mut config = Config::default();
+        config.compat.profile = config::Profile::V2;
+        let expect = "Set-Cookie: sp=id; Expires=Wed, 13 Nov 2024 22:13:20 GMT; Path=/; Secure; HttpOnly; SameSite=None\r\n";
+        assert_eq!(printed_by(&config, SET, None), expect);
+        config.cookie.secure = false;
+        assert!(!printed_by(&config, SET, None).contains("Secure"));
+    }
+
+    #[test]
     fn what_becomes_of_the_cookie() {
-        let on = config::Cookie::default();
-        let off = config::Cookie { enabled: false, ..config::Cookie::default() };
-        assert_eq!(change(&on, false, false, "id"), SET);
-        assert_eq!(change(&on, true, true, "0"), Change::Clear);
-        assert_eq!(change(&on, true, false, "0"), Change::None);
+        let on = Config::default();
+        let mut off = Config::default();
+        off.cookie.enabled = false;
+        let identity = |anonymous, cookie_seen, id: &str| Identity {
+            anonymous,
+            cookie_seen,
+            is_new: false,
+            network_user_id: id.to_owned(),
+        };
+        assert_eq!(change(&on, &identity(false, false, "id")), SET);
+        assert_eq!(change(&on, &identity(true, true, "0")), Change::Clear);
+        assert_eq!(change(&on, &identity(true, false, "0")), Change::None);
         for (anonymous, seen) in [(false, false), (false, true), (true, true)] {
-            assert_eq!(change(&off, anonymous, seen, "id"), Change::None);
+            assert_eq!(change(&off, &identity(anonymous, seen, "id")), Change::None);
         }
         for id in ["a;b", "a b", "a\r\nSet-Cookie: x", "é", "\"", "a,b", "a\\"] {
-            assert_eq!(change(&on, false, false, id), Change::None, "{id}");
+            assert_eq!(change(&on, &identity(false, false, id)), Change::None, "{id}");
         }
+        let mut v2 = Config::default();
+        v2.compat.profile = config::Profile::V2;
+        assert_eq!(change(&v2, &identity(true, true, "0")), Change::None);
     }
 }

@@ -22,7 +22,7 @@ pub enum Reason {
     TooLarge,
     /// The head, the body or the answer took too long (408).
     Timeout,
-    /// The bytes are not a request that can be understood in one way only (400).
+    /// The bytes are not a request that can be understood in one way only (400, or 414).
     BadRequest,
 }
 
@@ -62,6 +62,8 @@ pub struct Counters {
     requests: AtomicU64,
     accepted: AtomicU64,
     accepted_bytes: AtomicU64,
+    bad_rows: AtomicU64,
+    splits: AtomicU64,
     connections: AtomicU64,
     connections_open: AtomicU64,
     rejected: [AtomicU64; Reason::ALL.len()],
@@ -73,9 +75,20 @@ impl Counters {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Records that the stream has acknowledged. Each was answered 200, unless its client was gone by then.
+    /// Records that the stream has acknowledged, bad rows among them. Each was answered 200, unless its client was gone
+    /// by then; with `compression.enabled` several share one record of the stream.
     pub fn accepted(&self) -> u64 {
         self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// How many of those records are bad rows: what was answered 200 but cannot be recorded as it is.
+    pub fn bad_rows(&self) -> u64 {
+        self.bad_rows.load(Ordering::Relaxed)
+    }
+
+    /// Requests that became several records.
+    pub fn splits(&self) -> u64 {
+        self.splits.load(Ordering::Relaxed)
     }
 
     /// Bytes of those records.
@@ -106,9 +119,16 @@ impl Counters {
         self.requests.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn accept(&self, bytes: usize) {
-        self.accepted.fetch_add(1, Ordering::Relaxed);
+    /// Counts what one request became.
+    pub(crate) fn accept(&self, records: usize, bad_rows: usize, bytes: usize) {
+        self.accepted.fetch_add(records as u64, Ordering::Relaxed);
         self.accepted_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        if bad_rows > 0 {
+            self.bad_rows.fetch_add(bad_rows as u64, Ordering::Relaxed);
+        }
+        if records > 1 {
+            self.splits.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn reject(&self, reason: Reason) {

@@ -4,6 +4,7 @@
 use crate::config::Config;
 use crate::connection;
 use crate::intake::Intake;
+use crate::places::Place;
 use model::time::Clock;
 use std::cell::OnceCell;
 use std::net::{IpAddr, Ipv4Addr};
@@ -41,7 +42,7 @@ pub fn serve(
         let runtime = runtime.get_or_init(|| {
             Builder::new_current_thread().enable_time().build().expect("a runtime without I/O")
         });
-        runtime.block_on(connection::serve(io, PEER, &intake, stopped));
+        runtime.block_on(connection::serve(io, PEER, &intake, stopped, &Place::alone()));
     });
     answers
 }

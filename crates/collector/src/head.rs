@@ -6,6 +6,7 @@
 //! CR or LF, a folded line, a space before the colon, two lengths, a length beside a transfer coding.
 
 use crate::config::{HEADERS_MAX, Networking};
+use crate::query;
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -80,17 +81,19 @@ pub(crate) enum Known {
     Referer,
     UserAgent,
     ContentType,
+    ContentEncoding,
     SpAnonymous,
     XForwardedFor,
 }
 
-const KNOWN: [&str; 8] = [
+const KNOWN: [&str; 9] = [
     "host",
     "cookie",
     "origin",
     "referer",
     "user-agent",
     "content-type",
+    "content-encoding",
     "sp-anonymous",
     "x-forwarded-for",
 ];
@@ -112,6 +115,8 @@ pub(crate) enum BadHead {
     Version,
     #[error("the request target is neither a path nor a URL")]
     Target,
+    #[error("the request target has characters that a URI may not have")]
+    IllegalTarget,
     #[error("a header line is malformed")]
     Header,
     #[error("there is more than one Host header")]
@@ -367,6 +372,17 @@ impl<'a> View<'a> {
         &self.bytes[self.head.path.clone()]
     }
 
+    /// The path as text that may stand in a header of ours.
+    pub(crate) fn path_text(self) -> Cow<'a, str> {
+        text(self.path())
+    }
+
+    /// Whether path and query hold only what RFC 3986 allows there, and `[` and `]`. Only `compat.strict` asks.
+    pub(crate) fn target_is_legal(self) -> bool {
+        let query = self.head.query.clone().map_or(&b""[..], |place| &self.bytes[place]);
+        query::is_legal(self.path()) && query::is_legal(query)
+    }
+
     /// What follows the question mark, fragment excluded. `None` without a question mark.
     pub(crate) fn query(self) -> Option<Cow<'a, str>> {
         self.head.query.clone().map(|place| text(&self.bytes[place]))
@@ -390,6 +406,11 @@ impl<'a> View<'a> {
     pub(crate) fn get(self, known: Known) -> Option<Cow<'a, str>> {
         let index = self.head.known[known as usize]?;
         Some(text(&self.bytes[self.head.headers[usize::from(index)].value.clone()]))
+    }
+
+    /// The first header of a name that is not among the known.
+    pub(crate) fn find(self, name: &str) -> Option<Cow<'a, str>> {
+        self.headers().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
     pub(crate) fn has(self, known: Known) -> bool {

@@ -5,9 +5,12 @@
 //! stream, and knows nothing of batches, views or SQL.
 //!
 //! A request passes through the modules in this order:
-//! [`server`] accepts, `connection` reads and answers, `head` and `chunked` find the structure of the bytes, `route`
-//! says what a path means, `intake` hands events to the stream, `record` writes the collector payload with the help of `source_ip`, `content_type` and
-//! `cookie`, and `response` prints the answer with `cors` and `http_date`. [`counters`] and `memory` keep account.
+//! [`server`] accepts, `places` says who may stay, `connection` reads and answers, `head`, `chunked` and `gunzip` find
+//! the structure of the bytes, `route` says what a path means, `event` what the request comes to with the help of
+//! `identity`, `redirect` and `query`; `record` writes the collector payload with the help of `source_ip`,
+//! `content_type` and `cookie`; `sizes` makes several of one that is too large, or `bad_rows`, with the help of
+//! `split`; `intake` hands them to the stream, alone or by `batching` in a `container`; and `response` prints the answer
+//! with `cors` and `http_date`. [`counters`] and `memory` keep account.
 
 pub mod config;
 
@@ -15,15 +18,25 @@ pub mod server;
 
 pub mod counters;
 
+mod places;
+
 mod connection;
 
 mod head;
 
 mod chunked;
 
+mod gunzip;
+
 mod route;
 
-mod intake;
+mod event;
+
+mod identity;
+
+mod redirect;
+
+mod query;
 
 mod record;
 
@@ -32,6 +45,18 @@ mod source_ip;
 mod content_type;
 
 mod cookie;
+
+mod sizes;
+
+mod split;
+
+mod bad_rows;
+
+mod intake;
+
+mod batching;
+
+mod container;
 
 mod cors;
 

@@ -1,16 +1,14 @@
 //! Writes the collector payload of a request, straight into its Thrift bytes. Snowplow: `collector.md` 4.
-//!
-//! Also decides who the request is from, because record and cookie must carry the same network user id.
 
 use crate::config::Config;
 use crate::content_type::{self, ContentType};
 use crate::head::{Known, View};
-use crate::route::percent_decode;
+use crate::identity::Identity;
 use crate::{cookie, cors, source_ip};
 use model::payload::{Field, HeaderList, SCHEMA, Writer};
 use model::time::Timestamp;
-use std::borrow::Cow;
 use std::net::IpAddr;
+use std::ops::Range;
 
 /// One whole request for an event.
 #[derive(Clone, Copy)]
@@ -23,55 +21,14 @@ pub(crate) struct Request<'a> {
     pub(crate) peer: IpAddr,
 }
 
-/// Who a request is from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Identity {
-    /// The request carries `SP-Anonymous`.
-    pub(crate) anonymous: bool,
-    /// The request carries the network user id cookie.
-    pub(crate) cookie_seen: bool,
-    /// Recorded as it is claimed, whether or not it is a UUID.
-    pub(crate) network_user_id: String,
-}
-
-const ANONYMOUS_ID: &str = "00000000-0000-0000-0000-000000000000";
-
-impl Identity {
-    /// `SP-Anonymous`, then the parameter `nuid`, then the cookie, then a new random id.
-    /// Snowplow: `collector.md` 2.1.
-    pub(crate) fn of(view: View<'_>, cookie_name: &str) -> Identity {
-        let from_cookie = cookie_of(view, cookie_name);
-        let anonymous = view.has(Known::SpAnonymous);
-        let cookie_seen = from_cookie.is_some();
-        let network_user_id = if anonymous {
-            ANONYMOUS_ID.to_owned()
-        } else {
-            nuid(view)
-                .or(from_cookie)
-                .unwrap_or_else(|| uuid::Uuid::new_v4().hyphenated().to_string())
-        };
-        Identity { anonymous, cookie_seen, network_user_id }
-    }
-}
-
-fn cookie_of(view: View<'_>, name: &str) -> Option<String> {
-    if !view.has(Known::Cookie) {
-        return None;
-    }
-    let headers = view.headers().filter(|(header, _)| header.eq_ignore_ascii_case("cookie"));
-    headers.filter_map(|(_, value)| cookie::find(&value, name).map(str::to_owned)).next()
-}
-
-/// The first parameter `nuid` of the query string, decoded.
-fn nuid(view: View<'_>) -> Option<String> {
-    let query = view.query()?;
-    let value = query.split('&').find_map(|pair| pair.strip_prefix("nuid="))?;
-    let spaced = if value.contains('+') {
-        Cow::Owned(value.replace('+', " "))
-    } else {
-        Cow::Borrowed(value)
-    };
-    Some(percent_decode(spaced.as_bytes()).into_owned())
+/// A record that is written.
+#[derive(Debug)]
+pub(crate) struct Written {
+    pub(crate) bytes: Vec<u8>,
+    /// Where the text of the body stands in `bytes`, behind its length of four bytes; for a POST.
+    pub(crate) body: Option<Range<usize>>,
+    /// As recorded: an address, or `unknown`.
+    pub(crate) ip_address: String,
 }
 
 /// The raw record of a request. `collector` is the name that becomes `v_collector`.
@@ -81,15 +38,17 @@ pub(crate) fn write(
     config: &Config,
     collector: &str,
     now: Timestamp,
-) -> Vec<u8> {
+) -> Written {
     let view = request.view;
+    let is_v2 = config.compat.is_v2();
     let content_type = request.body.and(view.get(Known::ContentType));
     let content_type = content_type.as_deref().and_then(ContentType::parse);
     let body = request.body.map(|body| content_type::body_text(body, content_type.as_ref()));
-    let ip_address = if identity.anonymous {
-        source_ip::UNKNOWN.to_owned()
-    } else {
-        source_ip::source_ip(view.get(Known::XForwardedFor).as_deref(), request.peer)
+    let forwarded = view.get(Known::XForwardedFor);
+    let ip_address = match (identity.anonymous, is_v2) {
+        (true, _) => source_ip::UNKNOWN.to_owned(),
+        (false, false) => source_ip::source_ip(forwarded.as_deref(), request.peer),
+        (false, true) => source_ip::source_ip_of_v2(forwarded.as_deref(), request.peer),
     };
 
     let body_bytes = body.as_ref().map_or(0, |body| body.len());
@@ -105,9 +64,16 @@ pub(crate) fn write(
         writer.text(Field::RefererUri, &referer);
     }
     writer.text(Field::Path, request.path);
-    writer.text(Field::Querystring, &view.query().unwrap_or_default());
+    match view.query() {
+        Some(query) => writer.text(Field::Querystring, &query),
+        None if is_v2 => {}
+        None => writer.text(Field::Querystring, ""),
+    }
+    let mut body_place = None;
     if let Some(body) = &body {
         writer.text(Field::Body, body);
+        let end = writer.bytes_written();
+        body_place = Some(end - body.len()..end);
     }
     let mut headers = writer.headers();
     write_headers(&mut headers, view, identity.anonymous, config);
@@ -118,23 +84,30 @@ pub(crate) fn write(
     if let Some(content_type) = &content_type {
         writer.text(Field::ContentType, &content_type.text);
     }
-    if let Some(hostname) = hostname(view) {
+    if let Some(hostname) = hostname(view, config) {
         writer.text(Field::Hostname, &hostname);
     }
     writer.text(Field::NetworkUserId, &identity.network_user_id);
-    writer.finish(SCHEMA)
+    Written { bytes: writer.finish(SCHEMA), body: body_place, ip_address }
 }
 
 /// All headers as `Name: value`, except those that are not to be recorded; cookies cleaned.
 fn write_headers(list: &mut HeaderList<'_>, view: View<'_>, anonymous: bool, config: &Config) {
     const ANONYMOUS: [&str; 3] = ["cookie", "x-forwarded-for", "x-real-ip"];
+    // They belong to the body, or were made up on the way, in the library that 2.x is built on.
+    const UNSEEN_BY_V2: [&str; 4] =
+        ["content-type", "content-length", "remote-address", "raw-request-uri"];
+    let compat = config.compat;
     for (name, value) in view.headers() {
         let is = |other: &str| name.eq_ignore_ascii_case(other);
         let hides_who = || {
             ANONYMOUS.into_iter().any(is)
-                || config.anonymous.drop_headers.iter().any(|drop| is(drop))
+                || (!compat.strict && config.anonymous.drop_headers.iter().any(|drop| is(drop)))
         };
-        if (anonymous && hides_who()) || config.headers.drop.iter().any(|drop| is(drop)) {
+        if (anonymous && hides_who())
+            || config.headers.drop.iter().any(|drop| is(drop))
+            || (compat.is_v2() && UNSEEN_BY_V2.into_iter().any(is))
+        {
             continue;
         }
         if is("cookie") {
@@ -147,10 +120,11 @@ fn write_headers(list: &mut HeaderList<'_>, view: View<'_>, anonymous: bool, con
     }
 }
 
-/// The host that the request was sent to, without its port. Snowplow leaves the field out where the request target has
-/// no authority; ours takes the `Host` header then (`collector.md` 0, R1).
-fn hostname(view: View<'_>) -> Option<String> {
-    let authority = view.authority().or_else(|| view.get(Known::Host))?;
+/// The host that the request was sent to, without its port. 3.x leaves the field out where the request target has no
+/// authority; 2.x, and 3.x repaired, take the `Host` header then (`collector.md` 0, R1).
+fn hostname(view: View<'_>, config: &Config) -> Option<String> {
+    let from_header = || view.get(Known::Host).filter(|_| !config.compat.is_strict_v3());
+    let authority = view.authority().or_else(from_header)?;
     let without_user = authority.rsplit_once('@').map_or(&*authority, |(_, host)| host);
     let (host, _) = cors::split_port(without_user)?;
     (!host.is_empty()).then(|| host.to_owned())
@@ -159,7 +133,10 @@ fn hostname(view: View<'_>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Profile;
     use crate::head::tests::parse;
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
     use model::payload::CollectorPayload;
     use std::net::Ipv4Addr;
 
@@ -168,12 +145,16 @@ mod tests {
     fn record_with(config: &Config, head: &str, body: Option<&[u8]>) -> CollectorPayload {
         let parsed = parse(head.as_bytes()).unwrap();
         let view = View { head: &parsed, bytes: head.as_bytes() };
-        let identity = Identity::of(view, &config.cookie.name);
+        let identity = Identity::of(view, config);
         let peer = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
         let request = Request { view, path: "/p3/p4", body, peer };
         let now = Timestamp(1_700_000_000_123);
-        let bytes = write(&request, &identity, config, "snowmelt-0.1.0-log", now);
-        CollectorPayload::decode(&bytes).unwrap()
+        let written = write(&request, &identity, config, "snowmelt-0.1.0-log", now);
+        let text = written.body.map(|place| &written.bytes[place]);
+        let payload = CollectorPayload::decode(&written.bytes).unwrap();
+        assert_eq!(text, payload.body.as_deref().map(str::as_bytes));
+        assert_eq!(written.ip_address, payload.ip_address);
+        payload
     }
 
     fn record(head: &str, body: Option<&[u8]>) -> CollectorPayload {
@@ -184,26 +165,59 @@ mod tests {
         payload.headers.iter().flatten().map(String::as_str).collect()
     }
 
+    /// `collector.md` 5.2, as text in Base64.
+    const WORKED_EXAMPLE: &str = "CwBkAAAACzIwMy4wLjExMy43CgDIAAABi8/laHsLANIAAAAFVVRGLTgLANwAAAAVc3NjLTMuNC4wLWtpbmVzaXNzaW5rCwEsAAAACmN1cmwvOC41LjALAUAAAAAjL2NvbS5z\
+        bm93cGxvd2FuYWx5dGljcy5zbm93cGxvdy90cDILAUoAAAAACwFUAAAAAnt9DwFeCwAAAAUAAAATSG9zdDogYy5leGFtcGxlLmNvbQAAABZVc2VyLUFnZW50OiBjdXJsLzgu\
+        NS4wAAAAL0Nvb2tpZTogc3A9ZWEyZjZlM2ItMGY0Yy00ZDBmLTlkNTctMmY2ZjNiMWM4YTExAAAALUNvbnRlbnQtVHlwZTogYXBwbGljYXRpb24vanNvbjsgY2hhcnNldD1V\
+        VEYtOAAAAB9hcHBsaWNhdGlvbi9qc29uOyBjaGFyc2V0PXV0Zi04CwFoAAAAH2FwcGxpY2F0aW9uL2pzb247IGNoYXJzZXQ9dXRmLTgLAZoAAAAkZWEyZjZlM2ItMGY0Yy00\
+        ZDBmLTlkNTctMmY2ZjNiMWM4YTExC3ppAAAAQWlnbHU6Y29tLnNub3dwbG93YW5hbHl0aWNzLnNub3dwbG93L0NvbGxlY3RvclBheWxvYWQvdGhyaWZ0LzEtMC0wAA==";
+
     #[test]
-    fn the_worked_example_is_recorded_byte_for_byte_but_for_the_hostname() {
+    fn the_worked_example_is_recorded_byte_for_byte() {
         let head = format!(
             "POST /com.snowplowanalytics.snowplow/tp2 HTTP/1.1\r\nHost: c.example.com\r\nUser-Agent: curl/8.5.0\r\n\
              Cookie: sp={ID}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n"
         );
         let parsed = parse(head.as_bytes()).unwrap();
         let view = View { head: &parsed, bytes: head.as_bytes() };
-        let identity = Identity::of(view, "sp");
         let peer = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
         let path = "/com.snowplowanalytics.snowplow/tp2";
         let request = Request { view, path, body: Some(b"{}"), peer };
         let now = Timestamp(1_700_000_000_123);
-        let bytes = write(&request, &identity, &Config::default(), "ssc-3.4.0-kinesissink", now);
-        // Field 400 is repair R1: a type byte, an id, a length, the host.
-        assert_eq!(bytes.len(), 490 + 7 + "c.example.com".len());
-        let mut payload = CollectorPayload::decode(&bytes).unwrap();
+        let written = |config: &Config| {
+            let identity = Identity::of(view, config);
+            write(&request, &identity, config, "ssc-3.4.0-kinesissink", now).bytes
+        };
+        let mut strict = Config::default();
+        strict.compat.strict = true;
+        let expect = STANDARD.decode(WORKED_EXAMPLE).unwrap();
+        assert_eq!(expect.len(), 490);
+        assert_eq!(written(&strict), expect);
+        // Repair R1 adds field 400: a type byte, an id, a length, the host.
+        let repaired = written(&Config::default());
+        assert_eq!(repaired.len(), 490 + 7 + "c.example.com".len());
+        let mut payload = CollectorPayload::decode(&repaired).unwrap();
         assert_eq!(payload.hostname.take().as_deref(), Some("c.example.com"));
-        assert_eq!(payload.encode().len(), 490);
-        assert_eq!(payload.headers.unwrap().last().unwrap(), "application/json; charset=utf-8");
+        assert_eq!(payload.encode(), expect);
+    }
+
+    #[test]
+    fn v2_records_less_of_the_body_and_no_query_where_there_is_none() {
+        let mut config = Config::default();
+        config.compat.profile = Profile::V2;
+        let head = "POST /p3/p4 HTTP/1.1\r\nHost: h:81\r\nContent-Type: text/plain\r\nContent-Length: 1\r\n\
+                    X-Forwarded-For: 2001:db8::1, x\r\n\r\n";
+        let payload = record_with(&config, head, Some(b"x"));
+        assert_eq!(
+            (payload.querystring.as_deref(), payload.hostname.as_deref()),
+            (None, Some("h"))
+        );
+        assert_eq!(payload.ip_address, "2001:db8:0:0:0:0:0:1");
+        assert_eq!(payload.content_type.as_deref(), Some("text/plain"));
+        let expect = ["Host: h:81", "X-Forwarded-For: 2001:db8::1, x", "text/plain"];
+        assert_eq!(headers(&payload), expect);
+        let asked = record_with(&config, "GET /i? HTTP/1.1\r\n\r\n", None);
+        assert_eq!(asked.querystring.as_deref(), Some(""));
     }
 
     #[test]
@@ -276,7 +290,8 @@ mod tests {
              cookie: sp={ID}\r\nUser-Agent: a\r\nForwarded: for=1.2.3.4\r\nCF-Connecting-IP: 1.2.3.4\r\nX-Other: b\r\n\r\n"
         );
         let payload = record(&head, None);
-        assert_eq!(payload.network_userid.as_deref(), Some(ANONYMOUS_ID));
+        let nil = "00000000-0000-0000-0000-000000000000";
+        assert_eq!(payload.network_userid.as_deref(), Some(nil));
         assert_eq!(payload.ip_address, "unknown");
         assert_eq!(headers(&payload), ["SP-ANONYMOUS: ", "User-Agent: a", "X-Other: b"]);
         let mut upstream = Config::default();
@@ -290,19 +305,6 @@ mod tests {
             "X-Other: b",
         ];
         assert_eq!(headers(&payload), expect);
-    }
-
-    #[test]
-    fn nuid_beats_the_cookie_and_the_cookie_beats_a_new_id() {
-        let id = |head: &str| record(head, None).network_userid.unwrap();
-        let cookie = "Cookie: a=b; sp=c%20d\r\n\r\n";
-        assert_eq!(id(&format!("GET /i?a=b&nuid=x%20y+z&nuid=2 HTTP/1.1\r\n{cookie}")), "x y z");
-        assert_eq!(id(&format!("GET /i?xnuid=1 HTTP/1.1\r\n{cookie}")), "c%20d");
-        assert_eq!(id(&format!("GET /i HTTP/1.1\r\nCookie: a\r\n{cookie}")), "c%20d");
-        let (first, second) = (id("GET /i HTTP/1.1\r\n\r\n"), id("GET /i HTTP/1.1\r\n\r\n"));
-        assert_ne!(first, second);
-        let uuid = uuid::Uuid::parse_str(&first).unwrap();
-        assert_eq!((uuid.get_version_num(), uuid.to_string()), (4, first));
     }
 
     #[test]

@@ -1,35 +1,40 @@
-//! What a method and a path mean. Snowplow: `collector.md` 1.1 and 1.2, with the default configuration.
+//! What a method and a path mean. Snowplow: `collector.md` 1.1, 1.2 and 1.7.
 //!
 //! The rules stand in the order in which they are tried. What an event is about is not looked at: any two segments are
 //! a vendor and a version.
 
+use crate::config::Config;
 use crate::head::Method;
 use std::borrow::Cow;
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Route<'a> {
-    /// Record the request under this path; the answer is the pixel, or `ok` for a POST.
+    /// Record the request under this path; the answer is the pixel, `ok` for a POST, or a redirect.
     Event {
         path: Cow<'a, str>,
+        redirect: bool,
     },
     Preflight,
     Health,
     SinkHealth,
     Robots,
+    Root,
+    CrossDomain,
     RedirectsDisabled,
     NotFound,
 }
 
 /// Finds the route of a path as it came, without its query.
-pub(crate) fn route(method: Method, path: &[u8]) -> Route<'_> {
+pub(crate) fn route<'a>(method: Method, path: &'a [u8], config: &'a Config) -> Route<'a> {
     let mut raw = path.strip_prefix(b"/").unwrap_or(path).split(|&byte| byte == b'/');
     let segments = (raw.next().unwrap_or_default(), raw.next(), raw.next());
     let pair = match segments {
         (vendor, Some(version), None) => Some((percent_decode(vendor), percent_decode(version))),
         _ => None,
     };
-    if pair.as_ref().is_some_and(|(vendor, _)| vendor == "r") {
+    // The guard looks at the path before it is mapped: a path of the operator's own choice may redirect.
+    if !config.enable_default_redirect && pair.as_ref().is_some_and(|(vendor, _)| vendor == "r") {
         return Route::RedirectsDisabled;
     }
     let reads = match method {
@@ -39,19 +44,33 @@ pub(crate) fn route(method: Method, path: &[u8]) -> Route<'_> {
         Method::Post => false,
     };
     match (pair, segments) {
-        (Some((vendor, version)), _) => Route::Event { path: join(path, &vendor, &version) },
+        (Some((vendor, version)), _) => event(join(path, &vendor, &version), config),
         (None, (name, None, _)) if reads => {
             let name = percent_decode(name);
+            let fixed = method == Method::Get || !config.compat.strict;
             match &*name {
-                "i" | "ice.png" => Route::Event { path: Cow::Owned(format!("/{name}")) },
-                "health" => Route::Health,
-                "sink-health" => Route::SinkHealth,
-                "robots.txt" => Route::Robots,
+                "i" | "ice.png" => {
+                    Route::Event { path: Cow::Owned(format!("/{name}")), redirect: false }
+                }
+                "health" if fixed => Route::Health,
+                "sink-health" if fixed => Route::SinkHealth,
+                "robots.txt" if fixed => Route::Robots,
+                "crossdomain.xml" if fixed && config.cross_domain.enabled => Route::CrossDomain,
+                "" if fixed && config.root_response.enabled => Route::Root,
                 _ => Route::NotFound,
             }
         }
         _ => Route::NotFound,
     }
+}
+
+fn event<'a>(path: Cow<'a, str>, config: &'a Config) -> Route<'a> {
+    let path = match config.paths.get(&*path) {
+        Some(mapped) => Cow::Borrowed(mapped.as_str()),
+        None => path,
+    };
+    let redirect = path.starts_with("/r/");
+    Route::Event { path, redirect }
 }
 
 /// `/vendor/version`; the path itself where there was nothing to decode.
@@ -95,11 +114,15 @@ mod tests {
     use super::*;
 
     fn event(path: &str) -> Route<'_> {
-        Route::Event { path: Cow::Borrowed(path) }
+        Route::Event { path: Cow::Borrowed(path), redirect: false }
+    }
+
+    fn check_with(config: &Config, method: Method, path: &str, expect: &Route<'_>) {
+        assert_eq!(&route(method, path.as_bytes(), config), expect, "{method:?} {path}");
     }
 
     fn check(method: Method, path: &str, expect: &Route<'_>) {
-        assert_eq!(&route(method, path.as_bytes()), expect, "{method:?} {path}");
+        check_with(&Config::default(), method, path, expect);
     }
 
     #[test]
@@ -128,7 +151,8 @@ mod tests {
         check(Method::Post, "/a%2Fb/c%20d+", &event("/a/b/c d+"));
         check(Method::Post, "/%zz/%4", &event("/%zz/%4"));
         check(Method::Post, "/%ff/x", &event("/\u{fffd}/x"));
-        assert_eq!(route(Method::Post, b"/\xff/x"), event("/\u{fffd}/x"));
+        let config = Config::default();
+        assert_eq!(route(Method::Post, b"/\xff/x", &config), event("/\u{fffd}/x"));
         check(Method::Post, "/a/b/c", &Route::NotFound);
         check(Method::Post, "/a/b/", &Route::NotFound);
     }
@@ -142,6 +166,55 @@ mod tests {
         }
         check(Method::Get, "/r", &Route::NotFound);
         check(Method::Get, "/r/a/b", &Route::NotFound);
+    }
+
+    #[test]
+    fn redirects_are_enabled_by_the_default_route_or_by_a_path_of_ones_own() {
+        let redirect = |path| Route::Event { path: Cow::Borrowed(path), redirect: true };
+        let enabled = Config { enable_default_redirect: true, ..Config::default() };
+        for method in [Method::Get, Method::Head, Method::Post] {
+            check_with(&enabled, method, "/r/abc", &redirect("/r/abc"));
+        }
+        check_with(&enabled, Method::Options, "/r/abc", &Route::Preflight);
+        check_with(&enabled, Method::Other, "/r/abc", &Route::NotFound);
+        let mut mapped = Config::default();
+        mapped.paths.insert("/to/there".to_owned(), "/r/tp2".to_owned());
+        check_with(&mapped, Method::Get, "/to/there", &redirect("/r/tp2"));
+        check_with(&mapped, Method::Get, "/r/tp2", &Route::RedirectsDisabled);
+    }
+
+    #[test]
+    fn paths_are_mapped_whole_and_after_decoding() {
+        let mut config = Config::default();
+        config.paths.insert("/a/b".to_owned(), "/c/d".to_owned());
+        config.paths.insert("/pixel/x".to_owned(), "/i".to_owned());
+        for (path, expect) in
+            [("/a/b", "/c/d"), ("/%61/b", "/c/d"), ("/a/b/", ""), ("/A/b", "/A/b")]
+        {
+            match expect {
+                "" => check_with(&config, Method::Post, path, &Route::NotFound),
+                expect => check_with(&config, Method::Post, path, &event(expect)),
+            }
+        }
+        check_with(&config, Method::Get, "/pixel/x", &event("/i"));
+        check_with(&config, Method::Get, "/c/d", &event("/c/d"));
+    }
+
+    #[test]
+    fn the_optional_routes_are_there_when_they_are_enabled() {
+        let mut config = Config::default();
+        config.root_response.enabled = true;
+        config.cross_domain.enabled = true;
+        for (path, expect) in [("/", Route::Root), ("/crossdomain.xml", Route::CrossDomain)] {
+            check_with(&config, Method::Get, path, &expect);
+            check_with(&config, Method::Head, path, &expect);
+            check_with(&config, Method::Post, path, &Route::NotFound);
+        }
+        config.compat.strict = true;
+        for path in ["/", "/crossdomain.xml", "/health", "/sink-health", "/robots.txt"] {
+            check_with(&config, Method::Head, path, &Route::NotFound);
+        }
+        check_with(&config, Method::Head, "/i", &event("/i"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::connection;
 use crate::counters::Counters;
 use crate::error::Error;
 use crate::intake::Intake;
+use crate::places::Places;
 use model::time::Clock;
 use std::io;
 use std::net::SocketAddr;
@@ -16,7 +17,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use stream::Stream;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 /// A collector that takes requests. Dropping it is [`Running::shutdown`] without the report.
 #[derive(Debug)]
@@ -121,50 +122,44 @@ async fn run(
     intake: &Arc<Intake>,
     mut stop: watch::Receiver<bool>,
 ) -> Drained {
-    let all = u32::try_from(intake.config.networking.max_connections).unwrap_or(u32::MAX);
-    let connections_max = all as usize;
-    let free = Arc::new(Semaphore::new(connections_max));
+    let places = Places::new(intake.config.networking.max_connections);
     let stopped = stop.clone();
-    let accepting = accept(&listener, intake, &free, &stopped);
+    let accepting = accept(&listener, intake, &places, &stopped);
     tokio::select! {
         _ = stop.wait_for(|stopped| *stopped) => {}
         () = accepting => {}
     }
     drop(listener);
     intake.drain();
-    let ended = free.acquire_many(all);
-    let connections_cut =
-        match tokio::time::timeout(intake.config.termination_deadline, ended).await {
-            Ok(_) => 0,
-            Err(_) => connections_max - free.available_permits(),
-        };
-    Drained { connections_cut }
+    let ended = tokio::time::timeout(intake.config.termination_deadline, places.all_free()).await;
+    Drained { connections_cut: if ended.is_ok() { 0 } else { places.taken() } }
 }
 
-/// Never ends by itself. While the connections are at their maximum, new ones wait in the system's queue.
+/// Never ends by itself. While all places are taken, one more connection waits here, and others in the system's queue.
 async fn accept(
     listener: &TcpListener,
     intake: &Arc<Intake>,
-    free: &Arc<Semaphore>,
+    places: &Arc<Places>,
     stop: &watch::Receiver<bool>,
 ) {
     loop {
-        let permit = Arc::clone(free).acquire_owned().await.expect("the semaphore is never closed");
         let (socket, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Out of file descriptors, as a rule: wait for some to be closed.
+                // Out of file descriptors, as a rule: have one closed.
                 tracing::warn!(%error, "a connection could not be accepted");
+                places.ask_for_one();
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }
         };
+        let place = places.take().await;
         // Answers are small and whole; there is nothing to wait for. A socket that refuses is served all the same.
         let _ = socket.set_nodelay(true);
         let (intake, stop) = (Arc::clone(intake), stop.clone());
         tokio::spawn(async move {
-            connection::serve(socket, peer.ip(), &intake, stop).await;
-            drop(permit);
+            connection::serve(socket, peer.ip(), &intake, stop, &place).await;
+            drop(place);
         });
     }
 }

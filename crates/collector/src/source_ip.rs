@@ -3,10 +3,27 @@
 //! The leftmost address of `X-Forwarded-For` is the client's own claim; enrich repeats the choice from the recorded
 //! headers, so nothing cleverer is done here.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// What the record says when there is no address.
 pub(crate) const UNKNOWN: &str = "unknown";
+
+/// The `ipAddress` of a request in the profile `v2`: the first element of the list where it is an address, with or
+/// without a port, and IPv6 at full length without brackets.
+pub(crate) fn source_ip_of_v2(x_forwarded_for: Option<&str>, peer: IpAddr) -> String {
+    let first = x_forwarded_for.and_then(|list| list.split(',').next()).map(str::trim_ascii);
+    let address = first.and_then(|text| {
+        let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
+        text.parse::<IpAddr>().ok().or_else(with_port)
+    });
+    match address.unwrap_or(peer.to_canonical()) {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => {
+            let groups = address.segments().map(|group| format!("{group:x}"));
+            groups.join(":")
+        }
+    }
+}
 
 /// The `ipAddress` of a request. The header counts only if every element of its list is an address or `unknown`.
 pub(crate) fn source_ip(x_forwarded_for: Option<&str>, peer: IpAddr) -> String {
@@ -77,6 +94,21 @@ mod tests {
             check(Some(list), "10.0.0.1");
         }
         check(None, "10.0.0.1");
+    }
+
+    #[test]
+    fn v2_takes_the_first_address_and_prints_ipv6_at_full_length() {
+        let peer = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+        for (header, expect) in [
+            (Some("1.2.3.4:80, x"), "1.2.3.4"),
+            (Some("2001:db8::1"), "2001:db8:0:0:0:0:0:1"),
+            (Some("[2001:db8::1]:80"), "2001:db8:0:0:0:0:0:1"),
+            (Some("host, 1.2.3.4"), "10.0.0.1"),
+            (Some("unknown"), "10.0.0.1"),
+            (None, "10.0.0.1"),
+        ] {
+            assert_eq!(source_ip_of_v2(header, peer), expect, "{header:?}");
+        }
     }
 
     #[test]

@@ -209,9 +209,11 @@ fn beyond_the_maximum_connections_wait_and_are_served_when_one_ends() {
     let mut config = loopback();
     config.networking.max_connections = 2;
     let collector = Collector::with(config);
+    // A request that is coming in keeps its place.
     let open = || {
         let mut client = collector.connect();
-        client.write(b"GET /health HTTP/1.1\r\n\r\n");
+        client
+            .write(b"GET /health HTTP/1.1\r\n\r\nPOST /a/b HTTP/1.1\r\nContent-Length: 2\r\n\r\na");
         client
     };
     let (mut first, mut second, mut third) = (open(), open(), open());
@@ -220,6 +222,8 @@ fn beyond_the_maximum_connections_wait_and_are_served_when_one_ends() {
     drop(first);
     assert_eq!(third.answer(false).status, 200);
     assert_eq!(collector.running.counters.connections(), 3);
+    second.write(b"b");
+    assert_eq!(second.answer(false).status, 200);
 }
 
 /// A stream that refuses until it is told otherwise.

@@ -16,6 +16,7 @@ mod recipe;
 // From bytes to a request.
 mod charset;
 mod client_ip;
+mod collector_row;
 mod container;
 mod loader;
 mod path;

@@ -14,6 +14,7 @@ use model::position::RawRecord;
 use model::time::Timestamp;
 use serde_json::Value;
 
+use crate::collector_row;
 use crate::container::{self, Contents, Entry};
 use crate::enrichments::Work;
 use crate::parameters::atomic_report;
@@ -34,7 +35,10 @@ const ETL_TSTAMP_BYTES: usize = "2026-11-22 10:00:00.123".len();
 pub fn enrich(record: &RawRecord<'_>, recipe: &Recipe) -> Result<Vec<Outcome>, Missing> {
     let mut run = Run { record, recipe, open: RefCell::default(), outcomes: Vec::new() };
     match container::open(record.bytes, recipe.settings()) {
-        Contents::Bare(payload) => run.payload(payload),
+        Contents::Bare(bytes) => match collector_row::read(bytes) {
+            Some(row) => run.bad(row, Timestamp(0)),
+            None => run.payload(bytes),
+        },
         Contents::Container(entries) => entries.for_each(|entry| run.entry(entry)),
     }
     if run.outcomes.is_empty() {

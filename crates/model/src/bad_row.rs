@@ -41,6 +41,8 @@ pub enum BadRow {
     },
     /// Anything else that a component refuses.
     GenericError { errors: Vec<String>, payload: String },
+    /// A row that another component made, kept as its line of JSON: its maker and its time are in it.
+    Forwarded { schema: &'static str, json: String },
 }
 
 /// Who made a bad row.
@@ -217,6 +219,7 @@ impl BadRow {
             BadRow::GenericError { .. } => {
                 "iglu:com.snowplowanalytics.snowplow.badrows/generic_error/jsonschema/1-0-0"
             }
+            BadRow::Forwarded { schema, .. } => schema,
         }
     }
 
@@ -261,6 +264,7 @@ impl BadRow {
             BadRow::GenericError { errors, payload } => {
                 (json!({"timestamp": at, "errors": errors}), payload.as_str().into())
             }
+            BadRow::Forwarded { json, .. } => return json.clone(),
         };
         json!({
             "schema": self.schema(),

@@ -180,6 +180,11 @@ impl Writer {
         self.bytes.extend_from_slice(text.as_bytes());
     }
 
+    /// How many bytes are written so far.
+    pub fn bytes_written(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Milliseconds since the epoch.
     pub fn timestamp(&mut self, millis: i64) {
         self.field(I64, TIMESTAMP);

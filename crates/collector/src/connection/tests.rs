@@ -1,7 +1,9 @@
 //! A connection over a pipe, with time that the test moves: splits, pipelining, timeouts, the memory bound.
 
+use super::body::BODY_STEP_BYTES;
 use super::*;
 use crate::config::Config;
+use bytes::Bytes;
 use model::payload::CollectorPayload;
 use model::position::{Offset, Partition};
 use model::time::{Clock, Timestamp};
@@ -80,7 +82,9 @@ async fn with_client<F: Future>(
 ) -> F::Output {
     let (ours, theirs) = tokio::io::duplex(pipe_bytes);
     let (stop, stopped) = watch::channel(false);
-    let (output, ()) = tokio::join!(client(theirs, stop), serve(ours, PEER, intake, stopped));
+    let place = Place::alone();
+    let served = serve(ours, PEER, intake, stopped, &place);
+    let (output, ()) = tokio::join!(client(theirs, stop), served);
     assert_eq!(intake.counters.connections_open(), 0);
     output
 }

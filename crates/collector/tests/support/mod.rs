@@ -6,6 +6,7 @@
     reason = "each test file uses a part of it, and a test that cannot go on must panic"
 )]
 
+use bytes::Bytes;
 use collector::Config;
 use collector::server::{Running, start};
 use model::payload::CollectorPayload;
@@ -60,17 +61,30 @@ impl Collector {
         client.answer(request.as_ref().starts_with(b"HEAD "))
     }
 
-    /// What is stored, partition by partition.
+    /// The payloads that are stored, partition by partition.
     pub fn records(&self) -> Vec<CollectorPayload> {
-        let mut records = Vec::new();
+        self.stored(false).iter().map(|bytes| CollectorPayload::decode(bytes).unwrap()).collect()
+    }
+
+    /// The bad rows that are stored.
+    pub fn bad_rows(&self) -> Vec<serde_json::Value> {
+        self.stored(true).iter().map(|bytes| serde_json::from_slice(bytes).unwrap()).collect()
+    }
+
+    fn stored(&self, bad_rows: bool) -> Vec<Bytes> {
+        let mut stored = Vec::new();
         for partition in self.raw.partitions() {
             let chunk = self.raw.read(partition, Offset::BEGINNING, usize::MAX).unwrap();
-            records.extend(
-                chunk.records.iter().map(|record| CollectorPayload::decode(&record.bytes).unwrap()),
-            );
+            stored.extend(chunk.records.into_iter().map(|record| record.bytes));
         }
-        assert_eq!(records.len() as u64, self.running.counters.accepted());
-        records
+        assert_eq!(stored.len() as u64, self.running.counters.accepted());
+        let bad = |bytes: &Bytes| bytes.starts_with(b"{");
+        assert_eq!(
+            stored.iter().filter(|bytes| bad(bytes)).count() as u64,
+            self.running.counters.bad_rows()
+        );
+        stored.retain(|bytes| bad(bytes) == bad_rows);
+        stored
     }
 
     /// The only record.
