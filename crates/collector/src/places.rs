@@ -58,7 +58,7 @@ pub(crate) struct Place {
     _permit: OwnedSemaphorePermit,
 }
 
-/// Since when, in milliseconds, and in which phase.
+/// Since when, in microseconds, and in which phase.
 #[derive(Debug)]
 struct Slot {
     state: AtomicU64,
@@ -88,14 +88,14 @@ impl Places {
 
     /// Asks the connection that uses its place least to give it up. Says whether there is one.
     pub(crate) fn ask_for_one(&self) -> bool {
-        let now = self.millis();
+        let now = self.micros();
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let slowest = |phase: Phase, patience: Duration| {
             let of_phase = taken.slots.values().filter_map(|slot| {
                 let state = slot.state.load(Ordering::Relaxed);
                 let since = state >> 3;
                 let is_slow = state & 7 == phase as u64
-                    && u128::from(now.saturating_sub(since)) >= patience.as_millis();
+                    && u128::from(now.saturating_sub(since)) >= patience.as_micros();
                 is_slow.then_some((since, state, slot))
             });
             of_phase.min_by_key(|(since, ..)| *since)
@@ -125,7 +125,7 @@ impl Places {
     }
 
     fn place(self: &Arc<Places>, permit: OwnedSemaphorePermit) -> Place {
-        let state = AtomicU64::new(self.millis() << 3 | Phase::Idle as u64);
+        let state = AtomicU64::new(self.micros() << 3 | Phase::Idle as u64);
         let slot = Arc::new(Slot { state, asked: Notify::new() });
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let number = taken.next;
@@ -134,8 +134,8 @@ impl Places {
         Place { places: Arc::clone(self), number, slot, _permit: permit }
     }
 
-    fn millis(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX >> 3)
+    fn micros(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX >> 3)
     }
 }
 
@@ -153,7 +153,7 @@ impl Place {
     pub(crate) fn enter(&self, phase: Phase) {
         let since = match phase {
             Phase::Busy | Phase::Wanted => 0,
-            Phase::Idle | Phase::Head | Phase::Body => self.places.millis(),
+            Phase::Idle | Phase::Head | Phase::Body => self.places.micros(),
         };
         self.slot.state.store(since << 3 | phase as u64, Ordering::Relaxed);
     }

@@ -99,7 +99,10 @@ pub struct Client(BufReader<TcpStream>);
 
 impl Client {
     pub fn new(address: SocketAddr) -> Client {
-        let socket = TcpStream::connect(address).unwrap();
+        Client::from(TcpStream::connect(address).unwrap())
+    }
+
+    pub fn from(socket: TcpStream) -> Client {
         socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         Client(BufReader::new(socket))
     }
@@ -133,11 +136,19 @@ impl Client {
         }
         let mut answer = Answer { status, headers, body: Vec::new() };
         if !head_only {
-            let length = answer.header("Content-Length").unwrap().parse().unwrap();
+            let length = answer.header("Content-Length").expect("a length").parse().unwrap();
             answer.body = vec![0; length];
             self.0.read_exact(&mut answer.body).unwrap();
         }
         Some(answer)
+    }
+
+    /// Whether there is an answer, or an end, to read now.
+    pub fn has_answer(&mut self) -> bool {
+        self.0.get_ref().set_nonblocking(true).unwrap();
+        let found = self.0.fill_buf().is_ok();
+        self.0.get_ref().set_nonblocking(false).unwrap();
+        found
     }
 
     /// Whether the collector has ended the connection.
