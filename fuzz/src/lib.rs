@@ -23,8 +23,9 @@ pub struct Target {
 }
 
 /// All targets, in the order of the flow.
-pub const TARGETS: [Target; 16] = [
+pub const TARGETS: [Target; 17] = [
     Target { name: "http", run: http::connection },
+    Target { name: "http-settings", run: http::settings },
     Target { name: "payload", run: payload::payload },
     Target { name: "segment", run: segment::segments },
     Target { name: "record", run: records::record },

@@ -1,7 +1,7 @@
 //! The door for `fuzz/`: a whole connection over bytes in memory. Behind the feature `fuzzing`, which nothing that is
 //! shipped turns on.
 
-use crate::config::Config;
+use crate::config::{Config, Profile};
 use crate::connection;
 use crate::intake::Intake;
 use crate::places::Place;
@@ -22,18 +22,57 @@ thread_local! {
     static RUNTIME: OnceCell<Runtime> = const { OnceCell::new() };
 }
 
+/// The largest record of a setting with small sizes.
+pub const SMALL_RECORD_BYTES: usize = 600;
+
+/// A configuration for each number: the profile, whether it is strict, and what is switched on.
+pub fn setting(number: u8) -> Config {
+    let is_on = |bit: u8| number >> bit & 1 == 1;
+    let mut config = Config::default();
+    if is_on(0) {
+        config.compat.profile = Profile::V2;
+    }
+    config.compat.strict = is_on(1);
+    if is_on(2) {
+        config.networking.max_record_size = SMALL_RECORD_BYTES;
+        config.networking.max_payload_size = 4 * SMALL_RECORD_BYTES;
+        config.networking.drop_payload_size = 16 * SMALL_RECORD_BYTES;
+    }
+    if is_on(3) {
+        config.cookie_bounce.enabled = true;
+        config.do_not_track_cookie.enabled = true;
+        config.do_not_track_cookie.name = "dnt".to_owned();
+        config.do_not_track_cookie.value = "1|yes.*".to_owned();
+        config.cookie.domains = vec!["a.example".to_owned()];
+        config.cookie.client_cookie_name = Some("spc".to_owned());
+    }
+    if is_on(4) {
+        config.enable_default_redirect = true;
+        config.redirect_macro.enabled = true;
+        config.paths.insert("/a/b".to_owned(), "/r/b".to_owned());
+        config.hsts.enable = true;
+        config.root_response.enabled = true;
+        config.cross_domain.enabled = true;
+    }
+    if is_on(5) {
+        config.redirect_domains = vec!["a.example".to_owned()];
+    }
+    config
+}
+
 /// Serves a client that sends `input`, `piece_bytes` at a time, and then ends its side. Returns all that was answered;
 /// what was recorded is in `raw`.
 ///
 /// # Panics
 /// When the system lets no runtime be made, and when the connection does.
 pub fn serve(
+    config: Config,
     raw: Arc<dyn Stream>,
     clock: Arc<dyn Clock>,
     input: &[u8],
     piece_bytes: usize,
 ) -> Vec<u8> {
-    let intake = Intake::new(Config::default(), raw, clock);
+    let intake = Intake::new(config, raw, clock);
     let mut answers = Vec::new();
     let io = tokio::io::join(Pieces { rest: input, piece_bytes }, &mut answers);
     // Held to the end: a sender that is gone would mean that the server is.

@@ -306,3 +306,18 @@ fn hostile_requests_take_time_in_proportion_to_their_length() {
         assert!(begin.elapsed() < Duration::from_secs(20), "{path} took {:?}", begin.elapsed());
     }
 }
+
+#[test]
+fn a_bad_row_of_the_collector_is_one_outcome_and_stays_as_it_is() {
+    let row = r#"{"schema":"iglu:com.snowplowanalytics.snowplow.badrows/size_violation/jsonschema/1-0-0","data":{"processor":{"artifact":"snowmelt-collector","version":"1.2.3"},"failure":{"timestamp":"2025-04-01T12:00:00.123Z","maximumAllowedSizeBytes":1000,"actualSizeBytes":1018,"expectation":"oversized collector payload: GET requests cannot be split"},"payload":"Coll"}}"#;
+    let outcomes = outcomes(row.as_bytes(), &recipe());
+    let [Outcome::Bad(bad)] = &outcomes[..] else { panic!("{outcomes:?}") };
+    assert_eq!(bad.to_json(&processor(), Timestamp(0)), row);
+    assert!(row.contains(bad.schema()));
+    // What a reader of bad rows could not take in is cut like any other.
+    let long = row.replace("Coll", &"C".repeat(2_000_000));
+    let [Outcome::Bad(bad)] = &self::outcomes(long.as_bytes(), &recipe())[..] else {
+        panic!("one outcome")
+    };
+    assert!(matches!(**bad, BadRow::SizeViolation { .. }));
+}

@@ -14,8 +14,8 @@ pub struct Compat {
     /// The line whose answers and records are given: `v3` or `v2`. Default: `v3`.
     #[schemars(with = "String")]
     pub profile: Profile,
-    /// Follow that line in its faults as well, for comparing the two. Default: false, which repairs them: see the
-    /// guide on replacing Snowplow's collector.
+    /// Follow that line in its faults as well, for comparing the two. Default: false, which repairs them: see
+    /// `docs/guides/collector.md`.
     pub strict: bool,
 }
 

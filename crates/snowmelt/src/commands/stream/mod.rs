@@ -339,6 +339,10 @@ impl Shown {
 
 fn raw_to_json(partition: &Partition, record: &Record) -> Value {
     let position = json!({"partition": partition.as_str(), "offset": record.offset.to_string()});
+    // The collector's own bad rows are JSON already.
+    if let Ok(row @ Value::Object(_)) = serde_json::from_slice::<Value>(&record.bytes) {
+        return json!({"position": position, "bad_row": row});
+    }
     match CollectorPayload::decode(&record.bytes) {
         Ok(payload) => json!({
             "position": position,
