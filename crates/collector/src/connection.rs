@@ -132,7 +132,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<'_, Io> {
     async fn read_head(&mut self) -> Result<Head, End> {
         let limits = &self.intake.config.networking;
         let idle_until = Instant::now() + limits.idle_timeout;
-        let mut head_by = None;
+        let (mut head_by, mut is_idle) = (None, false);
         let mut search = Search::default();
         loop {
             if head_by.is_none() {
@@ -141,7 +141,11 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<'_, Io> {
                     self.input.advance(2);
                 }
                 if self.input.is_empty() || &self.input[..] == b"\r" {
-                    self.place.enter(Phase::Idle);
+                    if !is_idle {
+                        // Once: empty lines make nobody busier.
+                        is_idle = true;
+                        self.place.enter(Phase::Idle);
+                    }
                     self.wait_for_request(idle_until).await?;
                     continue;
                 }
@@ -253,11 +257,20 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<'_, Io> {
     async fn write(&mut self, by: Instant) -> Result<(), End> {
         // A client that asks at the last moment still gets its answer.
         let by = by.max(Instant::now() + LINGER);
-        let written = self.timer.limit(by, self.io.write_all(&self.output)).await;
+        self.place.enter(Phase::Transfer);
+        let Connection { io, output, timer, place, .. } = self;
+        let write = async {
+            tokio::select! {
+                biased;
+                written = io.write_all(output) => written.is_ok(),
+                () = place.given_up() => false,
+            }
+        };
+        let written = timer.limit(by, write).await;
         self.output.clear();
         match written {
-            Some(Ok(())) => Ok(()),
-            Some(Err(_)) | None => Err(End::Gone),
+            Some(true) => Ok(()),
+            Some(false) | None => Err(End::Gone),
         }
     }
 
@@ -285,7 +298,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<'_, Io> {
         };
         self.intake.counters.reject(reason);
         // Somebody else waits for the place of one that was too slow.
-        if self.write(Instant::now()).await.is_ok() && !self.place.is_wanted() {
+        let is_wanted = self.place.is_wanted();
+        if self.write(Instant::now()).await.is_ok() && !is_wanted {
             self.close().await;
         }
     }

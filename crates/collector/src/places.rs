@@ -2,8 +2,8 @@
 //!
 //! Clients that connect and say nothing, or say it a byte at a time, could take every place for as long as the timeouts
 //! allow. So when a client comes and no place is free, one is taken from whoever uses it least: the connection that has
-//! been without a request for longest, else the slowest head, else the slowest body, the latter two only once they have
-//! had a fair time. A request whose bytes have all come never loses its place.
+//! been without a request for longest, else the slowest head, else the slowest body or reader of an answer, those only
+//! once they have had a fair time. While a request is being stored its connection keeps its place.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,8 +14,8 @@ use tokio::time::Instant;
 
 /// How long a head may take while others wait for a place.
 const HEAD_PATIENCE: Duration = Duration::from_secs(1);
-/// The same for a body.
-const BODY_PATIENCE: Duration = Duration::from_secs(5);
+/// The same for a body, and for a client to take its answer.
+const TRANSFER_PATIENCE: Duration = Duration::from_secs(5);
 /// How often those who wait look again whether somebody has become slow.
 const RECHECK: Duration = Duration::from_millis(20);
 
@@ -26,9 +26,9 @@ pub(crate) enum Phase {
     Idle,
     /// The head of a request has begun.
     Head,
-    /// The body of a request is being read.
-    Body,
-    /// The request is there.
+    /// The body of a request is being read, or its answer written.
+    Transfer,
+    /// The request is there, and being stored.
     Busy,
     /// Somebody else waits for the place.
     Wanted,
@@ -102,7 +102,7 @@ impl Places {
         };
         let found = slowest(Phase::Idle, Duration::ZERO)
             .or_else(|| slowest(Phase::Head, HEAD_PATIENCE))
-            .or_else(|| slowest(Phase::Body, BODY_PATIENCE));
+            .or_else(|| slowest(Phase::Transfer, TRANSFER_PATIENCE));
         let Some((_, state, slot)) = found else { return false };
         // If its request has come meanwhile, it keeps the place, and whoever waits asks again.
         let wanted = Phase::Wanted as u64;
@@ -153,7 +153,7 @@ impl Place {
     pub(crate) fn enter(&self, phase: Phase) {
         let since = match phase {
             Phase::Busy | Phase::Wanted => 0,
-            Phase::Idle | Phase::Head | Phase::Body => self.places.micros(),
+            Phase::Idle | Phase::Head | Phase::Transfer => self.places.micros(),
         };
         self.slot.state.store(since << 3 | phase as u64, Ordering::Relaxed);
     }
@@ -200,7 +200,7 @@ mod tests {
             let places = Places::new(4);
             let (body, head) = (places.take().await, places.take().await);
             let (first, second) = (places.take().await, places.take().await);
-            body.enter(Phase::Body);
+            body.enter(Phase::Transfer);
             head.enter(Phase::Head);
             pass(Duration::from_millis(10)).await;
             second.enter(Phase::Idle);
@@ -213,7 +213,7 @@ mod tests {
             assert!(places.ask_for_one());
             assert!(head.is_wanted() && !body.is_wanted());
             assert!(!places.ask_for_one());
-            pass(BODY_PATIENCE).await;
+            pass(TRANSFER_PATIENCE).await;
             assert!(places.ask_for_one());
             assert!(body.is_wanted());
         });

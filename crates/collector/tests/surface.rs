@@ -1,5 +1,22 @@
 //! Routes, answers and cookies beyond the default configuration, over a socket: the rest of what Snowplow's own tests
 //! assert (`collector.md` 10.1), the two profiles, and what is ours (`collector.md` 0).
+//!
+//! Where each item of that checklist is:
+//!
+//! | Item | Test |
+//! |---|---|
+//! | health, OPTIONS, POST, GET and HEAD, pixel paths, Iglu webhook, robots | `http.rs`, by these words |
+//! | HSTS; root and crossdomain; redirects enabled | here; disabled: `http.rs` |
+//! | 408, 413 and one below | `limits.rs` |
+//! | SP-Anonymous | `http.rs`, `acceptance_4` |
+//! | id of the cookie; name, expiry, attributes; disabled | `http.rs`, and `cookie.rs` in the source |
+//! | client cookie; domains | `acceptance_4`, `acceptance_5`, and `cookie.rs` in the source |
+//! | `nuid` beats cookie beats nothing; bounce | `identity.rs` in the source, `acceptance_6` |
+//! | do-not-track | here |
+//! | IP; full record; anonymous; cookie lines and cleaning; unset fields | `record.rs`, `source_ip.rs`, `cookie.rs` in the source |
+//! | partition key; custom paths; redirects with list and macro, v2 and v3 | here, and `redirect.rs` in the source |
+//! | sizes | `sizes.rs`, `split.rs`, `bad_rows.rs` in the source, `acceptance_7` |
+//! | 1000 small and 10 oversized | `acceptance.rs` |
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must panic")]
 

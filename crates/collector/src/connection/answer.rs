@@ -52,7 +52,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<'_, Io> {
         let mut held = intake.budget.hold();
         let is_post = head.method == Method::Post;
         let body = if is_post {
-            self.place.enter(Phase::Body);
+            self.place.enter(Phase::Transfer);
             match self.read_body(head, &mut held, answer_by).await? {
                 Ok(body) => body,
                 Err(Exhausted) => return self.answer_memory(head, answer_by).await,

@@ -3,6 +3,7 @@
 use super::body::BODY_STEP_BYTES;
 use super::*;
 use crate::config::Config;
+use crate::places::Places;
 use bytes::Bytes;
 use model::payload::CollectorPayload;
 use model::position::{Offset, Partition};
@@ -305,6 +306,29 @@ fn a_client_that_does_not_read_its_answers_is_dropped() {
         begin.elapsed()
     }));
     assert_eq!(took.as_secs(), 30);
+}
+
+#[test]
+fn a_client_that_does_not_read_its_answers_gives_its_place_to_who_waits() {
+    let raw = Memory::new("raw", 1);
+    let intake = intake_of(Config::default(), &raw);
+    let took = run(async {
+        let places = Places::new(1);
+        let place = places.take().await;
+        let (ours, mut theirs) = tokio::io::duplex(300);
+        let (_stop, stopped) = watch::channel(false);
+        let begin = Instant::now();
+        let client = async { while theirs.write_all(POST.as_bytes()).await.is_ok() {} };
+        let served = serve(ours, PEER, &intake, stopped, &place);
+        let waiting = async {
+            while !places.ask_for_one() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::join!(client, served, waiting);
+        begin.elapsed()
+    });
+    assert_eq!(took.as_secs(), 5);
 }
 
 #[test]
