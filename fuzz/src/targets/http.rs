@@ -4,7 +4,7 @@
 //! or a bad row that enrich passes on as it is; none is larger than allowed; and in the default configuration each has
 //! an answer 200 of its own.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use enrich::iglu::Schemas;
@@ -14,6 +14,9 @@ use model::position::{Offset, Partition, RawRecord};
 use model::time::{Clock, Timestamp};
 use stream::Stream;
 use stream::memory::Memory;
+
+static RECIPE: LazyLock<Recipe> =
+    LazyLock::new(|| Recipe::new(Schemas::embedded(), Settings::default()));
 
 /// What a record is.
 #[derive(Debug, PartialEq)]
@@ -90,8 +93,7 @@ fn recorded(record: &[u8], bytes_max: usize) -> Recorded {
 fn bad_row(record: &[u8]) -> String {
     let partition = Partition::of_stream("raw", 0);
     let raw = RawRecord { partition: &partition, offset: Offset::BEGINNING, bytes: record };
-    let recipe = Recipe::new(Schemas::embedded(), Settings::default());
-    let outcomes = enrich::enrich(&raw, &recipe).expect("nobody is asked");
+    let outcomes = enrich::enrich(&raw, &RECIPE).expect("nobody is asked");
     let [Outcome::Bad(row)] = &outcomes[..] else { panic!("one bad row: {outcomes:?}") };
     let text = row.to_json(&enrich::processor(), Noon.now());
     assert_eq!(text.as_bytes(), record, "a row is passed on as it is");
