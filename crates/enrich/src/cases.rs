@@ -6,6 +6,8 @@
 use std::path::{Path, PathBuf};
 
 use model::bad_row::EnrichmentError;
+use model::iglu::SchemaKey;
+use model::sdk::{self, Place};
 use model::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -14,13 +16,10 @@ use crate::uri::Uri;
 use crate::{base64_lenient, client_ip, convert, enrichments, path, querystring};
 
 /// Rules in the acceptance vectors that are not the enrich function's, or not of this build.
-const NOT_FOR_THIS_BUILD: &[(&str, &str)] = &[
-    ("sdk_key", "column names of wide rows: made where events are loaded, not here"),
-    (
-        "fingerprint",
-        "the event fingerprint is an optional enrichment, which this build has none of",
-    ),
-];
+const NOT_FOR_THIS_BUILD: &[(&str, &str)] = &[(
+    "fingerprint",
+    "the event fingerprint is an optional enrichment, which this build has none of",
+)];
 
 /// What a rule gives, in the form of the vectors.
 type Answer = Result<Value, Value>;
@@ -34,7 +33,7 @@ fn run(rule: &str, input: &Value) -> Option<Answer> {
         "bit" => converted(convert::bit(text).map(|bit| bit.map(i32::from))),
         "uuid_strict" => converted(convert::uuid_strict(text)),
         "uuid_lenient" => {
-            convert::uuid_lenient(text).map(Value::from).ok_or_else(|| json!("not valid UUID"))
+            model::uuid::lenient(text).map(Value::from).ok_or_else(|| json!("not valid UUID"))
         }
         "epoch_ms" => converted(convert::epoch_ms(text).map(|at| at.map(Timestamp::to_tsv))),
         "wxh" => converted(convert::width_and_height(text).map(|(w, h)| Some(json!([w, h])))),
@@ -63,13 +62,14 @@ fn run(rule: &str, input: &Value) -> Option<Answer> {
             Ok(json!(derived.map(Timestamp::to_tsv)))
         }
         "cross_domain" => cross_domain(text),
-        "schema_key" => match model::iglu::SchemaKey::parse(text) {
+        "schema_key" => match SchemaKey::parse(text) {
             Ok(key) => Ok(json!({
                 "vendor": key.vendor(), "name": key.name(), "format": key.format(),
                 "version": key.version().to_string(),
             })),
             Err(error) => Err(error.code().into()),
         },
+        "sdk_key" => Ok(sdk_key(input).into()),
         _ => return None,
     };
     Some(answer)
@@ -113,6 +113,17 @@ fn cross_domain(text: &str) -> Answer {
         }
         Err(other) => panic!("{other:?}"),
     }
+}
+
+/// The key of a schema's family in the flat JSON of the analytics SDK.
+fn sdk_key(input: &Value) -> String {
+    let place = match input[0].as_str() {
+        Some("unstruct_event") => Place::UnstructEvent,
+        _ => Place::Contexts,
+    };
+    let text = |at: usize| input[at].as_str().unwrap();
+    let uri = format!("iglu:{}/{}/jsonschema/{}-0-0", text(1), text(2), input[3]);
+    sdk::key(place, &SchemaKey::parse(&uri).unwrap())
 }
 
 fn is_as_expected(answer: &Answer, case: &Value) -> bool {

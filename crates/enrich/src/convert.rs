@@ -72,26 +72,6 @@ pub(crate) fn uuid_strict(text: &str) -> Result<Option<String>, String> {
     }
 }
 
-/// Java's reader: each group may be shorter than canonical, and is filled up with zeros.
-pub(crate) fn uuid_lenient(text: &str) -> Option<String> {
-    const GROUPS: [usize; 5] = [8, 4, 4, 4, 12];
-    let mut printed = String::with_capacity(36);
-    let mut groups = text.split('-');
-    for (at, width) in GROUPS.into_iter().enumerate() {
-        let group = groups.next()?;
-        let is_hex = group.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if group.is_empty() || group.len() > width || !is_hex {
-            return None;
-        }
-        if at > 0 {
-            printed.push('-');
-        }
-        printed.extend(std::iter::repeat_n('0', width - group.len()));
-        printed.push_str(&group.to_ascii_lowercase());
-    }
-    groups.next().is_none().then_some(printed)
-}
-
 pub(crate) fn epoch_ms(text: &str) -> Result<Option<Timestamp>, String> {
     let Some(millis) = signed_digits(text).and_then(|digits| digits.parse().ok()) else {
         return Err("Not in the expected format: ms since epoch".to_owned());

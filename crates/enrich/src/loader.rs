@@ -7,11 +7,12 @@ use model::bad_row::FormatMessage;
 use model::iglu::{Criterion, SchemaKey};
 use model::payload::CollectorPayload;
 use model::time::Timestamp;
+use model::uuid;
 
 use crate::charset::Charset;
 use crate::client_ip::client_ip;
 use crate::request::Request;
-use crate::{Settings, convert, path, querystring};
+use crate::{Settings, path, querystring};
 
 /// The schemas that a payload may name.
 const CRITERION: &str = "iglu:com.snowplowanalytics.snowplow/CollectorPayload/thrift/1-0-*";
@@ -95,7 +96,7 @@ fn check_path(payload: &CollectorPayload) -> Result<(String, String), FormatMess
 
 fn check_network_userid(payload: &CollectorPayload) -> Result<Option<String>, FormatMessage> {
     let Some(text) = &payload.network_userid else { return Ok(None) };
-    convert::uuid_lenient(text).map(Some).ok_or_else(|| FormatMessage::InputData {
+    uuid::lenient(text).map(Some).ok_or_else(|| FormatMessage::InputData {
         payload_field: "networkUserId".to_owned(),
         value: Some(text.clone()),
         expectation: "not valid UUID".to_owned(),

@@ -9,6 +9,7 @@
 //! - *raw record*: the bytes of a collector payload at a [`position`] of the raw stream.
 //! - *enriched event*: 131 columns ([`event`]); *bad row*: why there is none ([`bad_row`]).
 //! - *Iglu schema*: named by a schema key ([`iglu`]).
+//! - *analytics SDK*: enriched events as their consumers read them ([`sdk`]).
 //! - *cut*: for each partition the first offset that is not in the batch view ([`cut`]).
 
 pub mod position;
@@ -26,6 +27,10 @@ pub mod decimal;
 pub mod bad_row;
 
 pub mod time;
+
+pub mod uuid;
+
+pub mod sdk;
 
 pub mod duration;
 

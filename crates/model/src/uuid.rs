@@ -1,0 +1,42 @@
+//! UUIDs as Java's reader takes them: each group may be shorter than canonical.
+//!
+//! Read by enrich for the network user id of a payload (Snowplow: `enrich-core.md` 1.3) and by the analytics SDK for
+//! event ids. Parameters of the tracker protocol are read strictly, which is enrich's own business.
+
+/// The canonical form in lower case: groups that are too short are filled up with zeros. `None` for any other text.
+pub fn lenient(text: &str) -> Option<String> {
+    const GROUPS: [usize; 5] = [8, 4, 4, 4, 12];
+    let mut printed = String::with_capacity(36);
+    let mut groups = text.split('-');
+    for (at, width) in GROUPS.into_iter().enumerate() {
+        let group = groups.next()?;
+        let is_hex = group.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if group.is_empty() || group.len() > width || !is_hex {
+            return None;
+        }
+        if at > 0 {
+            printed.push('-');
+        }
+        printed.extend(std::iter::repeat_n('0', width - group.len()));
+        printed.push_str(&group.to_ascii_lowercase());
+    }
+    groups.next().is_none().then_some(printed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_groups_are_filled_up() {
+        let one = "00000001-0001-0001-0001-000000000001";
+        assert_eq!(lenient("1-1-1-1-1").as_deref(), Some(one));
+        assert_eq!(
+            lenient("ABCDEF01-2345-4678-9ABC-DEF012345678").as_deref(),
+            Some("abcdef01-2345-4678-9abc-def012345678")
+        );
+        for text in ["", "1-1-1-1", "1-1-1-1-1-1", "1-1-1-1-", "g-1-1-1-1", "123456789-1-1-1-1"] {
+            assert_eq!(lenient(text), None, "{text}");
+        }
+    }
+}
