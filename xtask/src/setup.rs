@@ -6,7 +6,13 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-const PYTHON: [&str; 1] = ["snowplow-tracker==1.1.0"];
+/// The tracker, and what reads the output: bad rows against their schemas, enriched lines.
+const PYTHON: [&str; 4] = [
+    "snowplow-tracker==1.1.0",
+    "jsonschema==4.26.0",
+    "rfc3339-validator==0.1.4",
+    "snowplow-analytics-sdk==0.2.3",
+];
 const DUCKDB: [&str; 1] = ["duckdb==2.0.0"];
 const NODE: [&str; 1] = ["@snowplow/node-tracker@4.8.0"];
 
@@ -27,7 +33,7 @@ pub(crate) fn trackers() -> Result<PathBuf> {
     std::fs::create_dir_all(dir.join("node"))
         .with_context(|| format!("create {}", dir.display()))?;
     python(&dir.join("python"), &PYTHON)
-        .context("install the Python tracker (needs python3 with venv and pip)")?;
+        .context("install the Python tracker and readers (needs python3 with venv and pip)")?;
     node(&dir.join("node"), &NODE).context("install the Node tracker (needs node and npm)")?;
     std::fs::write(&stamp, wanted).with_context(|| format!("write {}", stamp.display()))?;
     Ok(dir)

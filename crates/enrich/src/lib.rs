@@ -38,6 +38,7 @@ mod uri;
 // From columns to an enriched event.
 pub mod enrichments;
 mod validate;
+mod wrong;
 
 pub mod iglu;
 
@@ -47,7 +48,7 @@ mod cases;
 pub use enrichments::Enrichments;
 pub use outcome::{Missing, Outcome};
 pub use pipeline::enrich;
-pub use recipe::{InvalidRecipe, Recipe, Settings};
+pub use recipe::{InvalidLimits, InvalidRecipe, Recipe, Settings};
 
 /// The name in `v_etl` and in the processor of bad rows, the same for both layers.
 pub const ARTIFACT: &str = "snowmelt-enrich";

@@ -7,6 +7,7 @@ use std::fmt;
 
 use model::bad_row::BadRow;
 use model::event::EnrichedEvent;
+use model::failed::FailedEvent;
 use model::iglu::SchemaKey;
 
 /// What became of one event of a record, or of a whole record that has none.
@@ -14,11 +15,11 @@ use model::iglu::SchemaKey;
 pub enum Outcome {
     /// An enriched event; `etl_tstamp` is left to the layer.
     Enriched(Box<EnrichedEvent>),
-    /// A bad row, and the event as far as it came. Not made yet: failed output is off.
-    Failed { bad_row: Box<BadRow>, event: Box<EnrichedEvent> },
+    /// A bad row, and the event as far as it came; where the recipe asks for failed events.
+    Failed { bad_row: Box<BadRow>, event: Box<FailedEvent> },
     /// A bad row alone.
     Bad(Box<BadRow>),
-    /// Left out by a rule that the recipe names. Not made yet: no script runs.
+    /// Left out by a rule that the recipe names.
     Dropped { rule: String },
 }
 

@@ -5,12 +5,12 @@
 
 use std::sync::LazyLock;
 
-use model::bad_row::DataReport;
 use model::decimal::Decimal;
 use model::event::EnrichedEvent;
 use model::time::Timestamp;
 
 use crate::request::Parameters;
+use crate::validate::AtomicErrors;
 use crate::{base64_lenient, client_ip, convert};
 
 /// The two JSON texts of an event, not yet parsed.
@@ -130,17 +130,17 @@ const TABLE: &[(&str, Rule)] = &[
 /// Applies every parameter that the table knows. A parameter without a value is as if absent; an empty one makes a
 /// text column null.
 ///
-/// A value that does not convert leaves its column as it was and adds a report with the parameter's name.
+/// A value that does not convert leaves its column as it was and adds an error with the parameter's name.
 pub(crate) fn apply(
     parameters: &Parameters,
     event: &mut EnrichedEvent,
-    reports: &mut Vec<DataReport>,
+    errors: &mut AtomicErrors,
 ) -> JsonTexts {
     let mut texts = JsonTexts::default();
     for ((name, rule), value) in TABLE.iter().zip(by_rule(parameters)) {
         let Some(value) = value else { continue };
         if let Err(message) = rule.apply(value, event, &mut texts) {
-            reports.push(atomic_report(message, name, "atomic_field_parse_error"));
+            errors.unparsable(message, name, value);
         }
     }
     texts
@@ -170,16 +170,6 @@ static SORTED: LazyLock<Vec<(&'static str, usize)>> = LazyLock::new(|| {
     names.sort_unstable();
     names
 });
-
-/// One finding against an atomic field. The value is never shown in it.
-pub(crate) fn atomic_report(message: String, path: &str, keyword: &str) -> DataReport {
-    DataReport {
-        message,
-        path: Some(path.to_owned()),
-        keyword: Some(keyword.to_owned()),
-        targets: Vec::new(),
-    }
-}
 
 impl Rule {
     fn apply(

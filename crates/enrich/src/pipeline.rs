@@ -7,8 +7,9 @@ use std::cell::{OnceCell, RefCell};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use model::bad_row::{BadRow, DataReport, EventView, FailureMessage, FormatMessage};
+use model::bad_row::{BadRow, EventView, FormatMessage};
 use model::event::{Cell, EnrichedEvent};
+use model::failed::{FailedEvent, Failure};
 use model::iglu::{SchemaKey, SelfDescribing};
 use model::position::RawRecord;
 use model::time::Timestamp;
@@ -16,13 +17,14 @@ use serde_json::Value;
 
 use crate::collector_row;
 use crate::container::{self, Contents, Entry};
-use crate::enrichments::Work;
-use crate::parameters::atomic_report;
+use crate::enrichments::{Rewritten, Work};
 use crate::request::{Parameters, Request};
 use crate::self_describing::{CONTEXTS, Checked, Checker, UNSTRUCT_EVENT};
+use crate::validate::AtomicErrors;
+use crate::wrong::Wrong;
 use crate::{
     ARTIFACT, Missing, Outcome, Recipe, VERSION, adapters, client_ip, convert, event_id, json,
-    loader, parameters, processor, validate,
+    loader, parameters, processor,
 };
 
 /// The length of the `etl_tstamp` that the layer stamps on an event.
@@ -115,24 +117,25 @@ impl Run<'_> {
 
     fn event(&mut self, request: &Request, parameters: Parameters) {
         let mut infos = Vec::new();
-        let (mut work, input_failures) = self.map_and_validate(request, &parameters, &mut infos);
-        let enrichment_failures = self.recipe.enrichments().run(&mut work);
+        let (mut work, input) = self.map_and_validate(request, &parameters, &mut infos);
+        let enrichments = self.recipe.enrichments().run(&mut work);
         if let Some(rule) = work.dropped {
             self.outcomes.push(Outcome::Dropped { rule });
             return;
         }
-        let (enriched, output_failures) = self.finish(work, infos);
-        let view = |enriched| Box::new(EventView { enriched, raw: request.event_view(parameters) });
-        let row = if !input_failures.is_empty() {
-            BadRow::SchemaViolations { messages: input_failures, payload: view(enriched) }
-        } else if !enrichment_failures.is_empty() {
-            BadRow::EnrichmentFailures { messages: enrichment_failures, payload: view(enriched) }
-        } else if !output_failures.is_empty() {
-            BadRow::SchemaViolations { messages: output_failures, payload: view(enriched) }
-        } else {
+        let mut wrong = Wrong { input, enrichments, ..Wrong::default() };
+        let enriched = self.finish(work, infos, &mut wrong);
+        if wrong.is_nothing() {
             return self.good(enriched);
-        };
-        self.bad(row, request.timestamp);
+        }
+        let failed = self.recipe.settings().failed_events;
+        let failed = failed.then(|| wrong.failed_event(enriched.clone()));
+        let payload = Box::new(EventView { enriched, raw: request.event_view(parameters) });
+        let bad_row = self.sized(wrong.into_bad_row(payload), request.timestamp);
+        self.outcomes.push(match failed.filter(|event| self.has_room_for(event)) {
+            Some(event) => Outcome::Failed { bad_row, event: Box::new(event) },
+            None => Outcome::Bad(bad_row),
+        });
     }
 
     /// Phase 1: starting values, parameters, self-describing event, contexts. Failures stand in this order; `infos` is
@@ -142,28 +145,27 @@ impl Run<'_> {
         request: &'r Request,
         parameters: &'r Parameters,
         infos: &mut Vec<Value>,
-    ) -> (Work<'r>, Vec<FailureMessage>) {
-        let mut reports = Vec::new();
-        let mut event = starting_values(request, &mut reports);
-        let texts = parameters::apply(parameters, &mut event, &mut reports);
+    ) -> (Work<'r>, Vec<Failure>) {
+        let mut errors = AtomicErrors::default();
+        let mut event = starting_values(request, &mut errors);
+        let texts = parameters::apply(parameters, &mut event, &mut errors);
         event.event_id.get_or_insert_with(|| {
             event_id::derive(self.record.partition, self.record.offset, self.outcomes.len())
         });
-        let mut failures: Vec<FailureMessage> =
-            validate::atomic_failure(reports).into_iter().collect();
+        let mut failures: Vec<Failure> = errors.into_failure().into_iter().collect();
         let mut unstruct = None;
         match texts.unstruct.map(|text| self.checker().unstruct(&text)) {
             Some(Ok(Checked { entity, validation_info })) => {
                 note(infos, validation_info);
                 unstruct = Some(entity);
             }
-            Some(Err(message)) => failures.push(message),
+            Some(Err(refused)) => failures.push(refused.into_failure("unstruct")),
             None => {}
         }
         let mut contexts = Vec::new();
         if let Some(text) = texts.contexts {
-            let (valid, failed) = self.checker().contexts(&text);
-            failures.extend(failed);
+            let (valid, refused) = self.checker().contexts(&text);
+            failures.extend(refused.into_iter().map(|it| it.into_failure("contexts")));
             for Checked { entity, validation_info } in valid {
                 note(infos, validation_info);
                 contexts.push(entity);
@@ -178,39 +180,63 @@ impl Run<'_> {
             derived: Vec::new(),
             page_uri: None,
             page_query: OnceCell::new(),
+            rewritten: Rewritten::default(),
             dropped: None,
         };
         (work, failures)
     }
 
-    /// Phase 3: checks what the enrichments have made, prints the JSON columns, checks the lengths. Failures stand in
-    /// this order. Snowplow: `enrich-core.md` 3.3.
-    fn finish(
-        &self,
-        work: Work<'_>,
-        mut infos: Vec<Value>,
-    ) -> (EnrichedEvent, Vec<FailureMessage>) {
-        let Work { mut event, unstruct, contexts, derived, .. } = work;
-        let mut failures = Vec::new();
-        let mut made = Vec::with_capacity(derived.len() + infos.len());
+    /// Phase 3: checks what the enrichments have made, the lengths, and what a script has written over; prints the JSON
+    /// columns. Failures stand in this order. Snowplow: `enrich-core.md` 3.3.
+    fn finish(&self, work: Work<'_>, mut infos: Vec<Value>, wrong: &mut Wrong) -> EnrichedEvent {
+        let Work { mut event, mut unstruct, mut contexts, derived, rewritten, .. } = work;
+        let mut made_infos = Vec::new();
         // The newest entity comes first.
-        for entity in derived.into_iter().rev() {
-            match self.checker().check(entity) {
-                Ok(Checked { entity, validation_info }) => {
-                    note(&mut infos, validation_info);
-                    made.push(entity.into_value());
-                }
-                Err(message) => failures.push(message),
-            }
+        let derived = derived.into_iter().rev().collect();
+        let made = self.valid(derived, "derived_contexts", &mut made_infos, &mut wrong.output);
+        if !self.recipe.settings().accept_invalid {
+            let (errors, too_long) = self.recipe.lengths().check(&event);
+            wrong.output.extend(errors.into_failure());
+            wrong.too_long = too_long;
         }
-        made.extend(infos);
+        if rewritten.unstruct {
+            let entities = unstruct.into_iter().collect();
+            unstruct = self.valid(entities, "unstruct", &mut infos, &mut wrong.output).pop();
+        }
+        if rewritten.contexts {
+            contexts = self.valid(contexts, "contexts", &mut infos, &mut wrong.output);
+        }
+        made_infos.into_iter().for_each(|info| note(&mut infos, Some(info)));
+
+        let mut derived: Vec<Value> = made.into_iter().map(SelfDescribing::into_value).collect();
+        derived.extend(infos);
         event.unstruct_event = unstruct
             .map(|entity| json::self_describing(UNSTRUCT_EVENT, entity.into_value()).to_string());
         event.contexts =
             print_entities(contexts.into_iter().map(SelfDescribing::into_value).collect());
-        event.derived_contexts = print_entities(made);
-        failures.extend(validate::atomic_failure(validate::atomic_lengths(&event)));
-        (event, failures)
+        event.derived_contexts = print_entities(derived);
+        event
+    }
+
+    /// Those that obey their schemas. `infos` is told of superseded ones, `failures` of the others.
+    fn valid(
+        &self,
+        entities: Vec<SelfDescribing>,
+        source: &'static str,
+        infos: &mut Vec<Value>,
+        failures: &mut Vec<Failure>,
+    ) -> Vec<SelfDescribing> {
+        let mut valid = Vec::with_capacity(entities.len());
+        for entity in entities {
+            match self.checker().check(entity) {
+                Ok(Checked { entity, validation_info }) => {
+                    note(infos, validation_info);
+                    valid.push(entity);
+                }
+                Err(refused) => failures.push(refused.into_failure(source)),
+            }
+        }
+        valid
     }
 
     fn checker(&self) -> Checker<'_> {
@@ -229,33 +255,48 @@ impl Run<'_> {
         };
         let expectation =
             format!("Enriched event exceeds the maximum allowed size of {maximum} bytes");
-        self.outcomes.push(size_violation(&event.to_tsv(), length, maximum, expectation));
+        let row = size_violation(&event.to_tsv(), length, maximum, expectation);
+        self.outcomes.push(Outcome::Bad(row));
     }
 
-    /// Adds a bad row, or what stands for one that is too large. `at` is the failure time in the text that is cut then:
-    /// the real one is not known here.
     fn bad(&mut self, row: BadRow, at: Timestamp) {
-        let maximum = self.recipe.settings().record_bytes_max;
+        let row = self.sized(row, at);
+        self.outcomes.push(Outcome::Bad(row));
+    }
+
+    /// The bad row, or what stands for one that is too large. `at` is the failure time in the text that is cut then: the
+    /// real one is not known here.
+    fn sized(&self, mut row: BadRow, at: Timestamp) -> Box<BadRow> {
+        let settings = self.recipe.settings();
+        if !settings.whole_bad_rows {
+            row.fit();
+        }
         let text = row.to_json(&processor(), at);
+        let maximum = settings.record_bytes_max;
         if text.len() as u64 <= maximum {
-            self.outcomes.push(Outcome::Bad(Box::new(row)));
-            return;
+            return Box::new(row);
         }
         let expectation = format!(
             "Event failed enrichment and resulting bad row exceeds the maximum allowed size of {maximum} bytes"
         );
-        self.outcomes.push(size_violation(&text, text.len() as u64, maximum, expectation));
+        size_violation(&text, text.len() as u64, maximum, expectation)
+    }
+
+    /// Whether the line of a failed event is not too large. One that is has its bad row alone.
+    fn has_room_for(&self, event: &FailedEvent) -> bool {
+        let line = event.stamp(&processor(), Timestamp(0)).to_tsv();
+        line.len() as u64 <= self.recipe.settings().record_bytes_max
     }
 }
 
 /// What is known before any parameter. Snowplow: `enrich-core.md` 2.1.
-fn starting_values(request: &Request, reports: &mut Vec<DataReport>) -> EnrichedEvent {
+fn starting_values(request: &Request, errors: &mut AtomicErrors) -> EnrichedEvent {
     let collector_tstamp = match request.timestamp.has_plain_year() {
         true => Some(request.timestamp),
         false => {
-            let message =
-                format!("Formatted as {} is not Redshift-compatible", request.timestamp.to_tsv());
-            reports.push(atomic_report(message, "collector_tstamp", "atomic_field_parse_error"));
+            let text = request.timestamp.to_tsv();
+            let message = format!("Formatted as {text} is not Redshift-compatible");
+            errors.unparsable(message, "collector_tstamp", &text);
             None
         }
     };
@@ -308,12 +349,12 @@ fn longest_form(cell: Cell<'_>) -> usize {
     }
 }
 
-fn size_violation(text: &str, length: u64, maximum: u64, expectation: String) -> Outcome {
+fn size_violation(text: &str, length: u64, maximum: u64, expectation: String) -> Box<BadRow> {
     let shown = usize::try_from(maximum / 10).unwrap_or(usize::MAX);
-    Outcome::Bad(Box::new(BadRow::SizeViolation {
+    Box::new(BadRow::SizeViolation {
         maximum_allowed_size_bytes: maximum,
         actual_size_bytes: length,
         expectation,
         payload: text.chars().take(shown).collect(),
-    }))
+    })
 }

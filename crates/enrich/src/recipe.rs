@@ -5,6 +5,7 @@
 //! by their digest only, since they come with the function's version. What registries answer is not in it: an answer
 //! comes when it is asked for, and is kept beside it for good (`assets`).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::iglu::SchemaKey;
@@ -15,6 +16,7 @@ use sha2::{Digest, Sha256};
 use crate::VERSION;
 use crate::enrichments::{self, Asset, Assets, Config, Enrichments, InvalidEnrichment};
 use crate::iglu::{Answer, Resolver, Schemas};
+use crate::validate::Lengths;
 
 /// The newest version of the artefact's own form. The first one had no resolver, the second no enrichments; a recipe
 /// without them is still written so.
@@ -38,6 +40,25 @@ pub struct Settings {
     pub container_bytes_max: u64,
     /// Whether a `Forwarded` header counts only if no other header follows it, as in Snowplow.
     pub forwarded_must_be_last: bool,
+    /// Whether an event that has a bad row is also kept as a failed event. Snowplow: `enrich-core.md` 5.4.
+    #[serde(skip_serializing_if = "is_off")]
+    pub failed_events: bool,
+    /// Whether an event stays good whose text columns are longer than allowed. Snowplow's `validation.acceptInvalid`.
+    #[serde(skip_serializing_if = "is_off")]
+    pub accept_invalid: bool,
+    /// The most UTF-16 code units of text columns, where they are to be others than Snowplow's. Its
+    /// `validation.atomicFieldsLimits`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub atomic_field_limits: BTreeMap<String, u32>,
+    /// Whether bad rows show long parameters, headers and messages whole, as Snowplow's do, although their published
+    /// schemas do not allow it.
+    #[serde(skip_serializing_if = "is_off")]
+    pub whole_bad_rows: bool,
+}
+
+/// Settings that came later stand in the artefact only where they are used: an older one keeps its digest.
+fn is_off(setting: &bool) -> bool {
+    !setting
 }
 
 impl Default for Settings {
@@ -48,9 +69,30 @@ impl Default for Settings {
             payload_bytes_max: 10_000_000,
             container_bytes_max: 64 * 1024 * 1024,
             forwarded_must_be_last: true,
+            failed_events: false,
+            accept_invalid: false,
+            atomic_field_limits: BTreeMap::new(),
+            whole_bad_rows: false,
         }
     }
 }
+
+impl Settings {
+    /// What cannot be meant: limits of columns that have none.
+    ///
+    /// # Errors
+    /// All such names.
+    pub fn check(&self) -> Result<(), InvalidLimits> {
+        let unknown = self.atomic_field_limits.keys().filter(|name| !Lengths::has(name));
+        let unknown: Vec<String> = unknown.cloned().collect();
+        if unknown.is_empty() { Ok(()) } else { Err(InvalidLimits(unknown)) }
+    }
+}
+
+/// Names that are no text column of an event.
+#[derive(Debug, thiserror::Error)]
+#[error("no text column of an event is named {}", .0.join(", "))]
+pub struct InvalidLimits(pub Vec<String>);
 
 /// Schemas, settings and enrichments under one digest. Cheap to share behind an `Arc`.
 #[derive(Clone, Debug)]
@@ -58,6 +100,7 @@ pub struct Recipe {
     schemas: Schemas,
     settings: Settings,
     enrichments: Enrichments,
+    lengths: Arc<Lengths>,
     json: Arc<str>,
     digest: Arc<str>,
 }
@@ -100,7 +143,9 @@ impl Recipe {
         let json = print(&schemas, &settings, &enrichments);
         let digest: String =
             Sha256::digest(json.as_bytes()).iter().map(|b| format!("{b:02x}")).collect();
-        Recipe { schemas, settings, enrichments, json: json.into(), digest: digest.into() }
+        let lengths = Arc::new(Lengths::with(&settings.atomic_field_limits));
+        let (json, digest) = (json.into(), digest.into());
+        Recipe { schemas, settings, enrichments, lengths, json, digest }
     }
 
     /// The same recipe, knowing more of what its registries have answered. See [`Schemas::with_answers`].
@@ -138,6 +183,10 @@ impl Recipe {
         &self.settings
     }
 
+    pub(crate) fn lengths(&self) -> &Lengths {
+        &self.lengths
+    }
+
     pub fn enrichments(&self) -> &Enrichments {
         &self.enrichments
     }
@@ -171,6 +220,7 @@ impl Recipe {
         expect_ours("embedded schemas", &object, "embedded-schemas", Schemas::embedded_digest())?;
         let settings = object.get("settings").cloned().unwrap_or_default();
         let settings: Settings = serde_json::from_value(settings).map_err(form)?;
+        settings.check().map_err(|error| InvalidRecipe::Form(error.to_string()))?;
         let Some(Value::Object(schemas)) = object.get("schemas") else {
             return Err(InvalidRecipe::Form("no `schemas`".to_owned()));
         };
@@ -232,7 +282,8 @@ fn expect_ours(
 fn print(schemas: &Schemas, settings: &Settings, enrichments: &Enrichments) -> String {
     let local: Map<String, Value> =
         schemas.local().map(|(key, schema)| (key.to_string(), schema.clone())).collect();
-    let settings = serde_json::to_value(settings).expect("the settings are numbers and booleans");
+    let settings =
+        serde_json::to_value(settings).expect("the settings are numbers, booleans and names");
     let mut recipe = Map::new();
     let format = match (enrichments.configs(), schemas.resolver()) {
         ([], None) => FORMAT_WITHOUT_RESOLVER,

@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 
 use model::bad_row::FailureMessage;
+use model::failed::{Cause, Failure};
 use model::iglu::{Criterion, SchemaKey, SelfDescribing};
 use serde_json::{Value, json};
 
@@ -33,9 +34,37 @@ pub(crate) struct Checked {
     pub(crate) validation_info: Option<Value>,
 }
 
+/// What is wrong with data, and the data: the bad row shows the former alone, a failed event both.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) message: FailureMessage,
+    /// The inner data; none where the message has the text or the value itself.
+    pub(crate) data: Option<Value>,
+}
+
+impl Refused {
+    fn alone(message: FailureMessage) -> Box<Refused> {
+        Box::new(Refused { message, data: None })
+    }
+
+    /// The data as a failed event shows it.
+    pub(crate) fn into_failure(self, source: &'static str) -> Failure {
+        let Refused { message, data } = self;
+        let data = match (&message, data) {
+            (_, Some(data)) => Some(data),
+            (FailureMessage::NotJson { field, value, .. }, None) => {
+                Some(json!({ field.as_str(): value }))
+            }
+            (FailureMessage::NotIglu { json, .. }, None) => Some(json.clone()),
+            (_, None) => None,
+        };
+        Failure { cause: Cause::Data { message, source }, data }
+    }
+}
+
 impl Checker<'_> {
     /// Checks the text of `ue_pr` or `ue_px`.
-    pub(crate) fn unstruct(self, text: &str) -> Result<Checked, FailureMessage> {
+    pub(crate) fn unstruct(self, text: &str) -> Result<Checked, Box<Refused>> {
         let inner = self.unwrap(
             text,
             "unstruct",
@@ -45,43 +74,53 @@ impl Checker<'_> {
     }
 
     /// Checks the text of `co` or `cx`: the valid entities in their order, and what is wrong with the others.
-    pub(crate) fn contexts(self, text: &str) -> (Vec<Checked>, Vec<FailureMessage>) {
+    pub(crate) fn contexts(self, text: &str) -> (Vec<Checked>, Vec<Refused>) {
         let criterion = "iglu:com.snowplowanalytics.snowplow/contexts/jsonschema/1-0-*";
         let items = match self.unwrap(text, "contexts", criterion) {
             Ok(Value::Array(items)) => items,
             // The wrapper's schema lets nothing else through, unless a local one replaces it.
-            Ok(other) => return (Vec::new(), vec![not_iglu(other, "INVALID_DATA_PAYLOAD")]),
-            Err(message) => return (Vec::new(), vec![message]),
+            Ok(other) => {
+                let message = not_iglu(other, "INVALID_DATA_PAYLOAD");
+                return (Vec::new(), vec![Refused { message, data: None }]);
+            }
+            Err(refused) => return (Vec::new(), vec![*refused]),
         };
         let (mut valid, mut failures) = (Vec::with_capacity(items.len()), Vec::new());
         for item in items {
             match self.entity(item) {
                 Ok(checked) => valid.push(checked),
-                Err(message) => failures.push(message),
+                Err(refused) => failures.push(*refused),
             }
         }
         (valid, failures)
     }
 
     /// Parses a text, checks that its schema matches the criterion and that it obeys it, and gives its data.
-    fn unwrap(self, text: &str, field: &str, criterion: &str) -> Result<Value, FailureMessage> {
+    fn unwrap(self, text: &str, field: &str, criterion: &str) -> Result<Value, Box<Refused>> {
         let value = json::parse(text, self.json_depth_max).map_err(|error| {
-            FailureMessage::NotJson { field: field.to_owned(), value: Some(text.to_owned()), error }
+            let (field, value) = (field.to_owned(), Some(text.to_owned()));
+            Refused::alone(FailureMessage::NotJson { field, value, error })
         })?;
-        let described = self_describing(value)?;
-        check_criterion(&described.schema, criterion)?;
-        self.validate(&described.schema, &described.data)?;
-        Ok(described.data)
+        let SelfDescribing { schema, data } = self_describing(value).map_err(Refused::alone)?;
+        let checked =
+            check_criterion(&schema, criterion).and_then(|()| self.validate(&schema, &data));
+        match checked {
+            Ok(_) => Ok(data),
+            Err(message) => Err(Box::new(Refused { message, data: Some(data) })),
+        }
     }
 
     /// Checks that a value is self-describing and obeys its schema.
-    pub(crate) fn entity(self, value: Value) -> Result<Checked, FailureMessage> {
-        self.check(self_describing(value)?)
+    pub(crate) fn entity(self, value: Value) -> Result<Checked, Box<Refused>> {
+        self.check(self_describing(value).map_err(Refused::alone)?)
     }
 
     /// Checks that data obeys its schema.
-    pub(crate) fn check(self, mut entity: SelfDescribing) -> Result<Checked, FailureMessage> {
-        let superseded_by = self.validate(&entity.schema, &entity.data)?;
+    pub(crate) fn check(self, mut entity: SelfDescribing) -> Result<Checked, Box<Refused>> {
+        let superseded_by = match self.validate(&entity.schema, &entity.data) {
+            Ok(superseded_by) => superseded_by,
+            Err(message) => return Err(Box::new(Refused { message, data: Some(entity.data) })),
+        };
         let validation_info = superseded_by.map(|newer| {
             let original = std::mem::replace(&mut entity.schema, newer);
             let info = json!({

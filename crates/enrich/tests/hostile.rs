@@ -45,8 +45,28 @@ fn check(bytes: &[u8], recipe: &Recipe) -> Result<(), TestCaseError> {
                 let text = row.to_json(&processor(), Timestamp(0));
                 prop_assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok());
             }
-            other => prop_assert!(false, "not made yet: {other:?}"),
+            other => prop_assert!(false, "nothing asks for it: {other:?}"),
         }
+    }
+    check_failed(bytes, recipe, &first)
+}
+
+/// With failed events the outcomes are the same, but that some bad rows have an event beside them.
+fn check_failed(bytes: &[u8], recipe: &Recipe, plain: &[Outcome]) -> Result<(), TestCaseError> {
+    let settings = Settings { failed_events: true, ..recipe.settings().clone() };
+    let found = outcomes(bytes, &Recipe::new(recipe.schemas().clone(), settings));
+    prop_assert_eq!(found.len(), plain.len());
+    for (found, plain) in found.into_iter().zip(plain) {
+        let Outcome::Failed { bad_row, event } = found else {
+            prop_assert_eq!(&found, plain);
+            continue;
+        };
+        prop_assert_eq!(&Outcome::Bad(bad_row), plain);
+        let event = event.stamp(&processor(), Timestamp(0));
+        prop_assert_eq!(EnrichedEvent::from_tsv(&event.to_tsv()).unwrap(), event.clone());
+        let read = model::sdk::Event::parse(&event.to_tsv());
+        let is_whole = event.v_collector.is_some() && event.collector_tstamp.is_some();
+        prop_assert!(!is_whole || read.is_ok(), "{:?}", read);
     }
     Ok(())
 }

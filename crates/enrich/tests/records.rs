@@ -8,26 +8,20 @@
     reason = "a test stops at what it does not expect, also in its helpers"
 )]
 
+mod cases;
 mod local_schemas;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use enrich::iglu::Schemas;
-use enrich::{Outcome, Recipe, Settings, enrich, processor};
+use enrich::{Outcome, Recipe, enrich, processor};
 use model::event::{COLUMNS, EnrichedEvent};
-use model::payload::CollectorPayload;
 use model::position::{Offset, Partition, RawRecord};
 use model::time::Timestamp;
 use serde_json::{Map, Value, json};
 
 use local_schemas::schemas_below;
-
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
 
 fn outcomes(bytes: &[u8], recipe: &Recipe) -> Vec<Outcome> {
     let partition = Partition::of_stream("raw", 0);
@@ -35,35 +29,6 @@ fn outcomes(bytes: &[u8], recipe: &Recipe) -> Vec<Outcome> {
     let outcomes = enrich(&record, recipe).unwrap();
     assert_eq!(enrich(&record, recipe).unwrap(), outcomes, "twice the same");
     outcomes
-}
-
-/// The record of a case: its bytes, or the payload's fields by their names on the wire.
-fn record(case: &Value) -> Vec<u8> {
-    if let Some(base64) = case["record_b64"].as_str() {
-        return STANDARD.decode(base64).unwrap();
-    }
-    let payload = &case["payload"];
-    let text = |name: &str| payload[name].as_str().map(str::to_owned);
-    let or = |name: &str, default: &str| text(name).unwrap_or_else(|| default.to_owned());
-    CollectorPayload {
-        ip_address: or("ipAddress", "192.0.2.33"),
-        timestamp: payload["timestamp"].as_i64().unwrap_or(1_790_000_000_000),
-        encoding: or("encoding", "UTF-8"),
-        collector: or("collector", "collector-1"),
-        user_agent: text("userAgent"),
-        referer_uri: text("refererUri"),
-        path: text("path"),
-        querystring: text("querystring"),
-        body: text("body"),
-        headers: payload["headers"]
-            .as_array()
-            .map(|all| all.iter().map(|h| h.as_str().unwrap().to_owned()).collect()),
-        content_type: text("contentType"),
-        hostname: text("hostname"),
-        network_userid: text("networkUserId"),
-        schema: or("schema", model::payload::SCHEMA),
-    }
-    .encode()
 }
 
 /// Says where outcomes differ from what is expected, or nothing.
@@ -78,10 +43,19 @@ fn difference(outcomes: &[Outcome], expect: &Value) -> Option<String> {
     let bad: Vec<Value> = outcomes
         .iter()
         .filter_map(|outcome| match outcome {
-            Outcome::Bad(row) => Some(row.to_json(&processor(), Timestamp(0))),
-            _ => None,
+            Outcome::Bad(row) | Outcome::Failed { bad_row: row, .. } => {
+                Some(row.to_json(&processor(), Timestamp(0)))
+            }
+            Outcome::Enriched(_) | Outcome::Dropped { .. } => None,
         })
         .map(|text| serde_json::from_str(&text).unwrap())
+        .collect();
+    let failed: Vec<EnrichedEvent> = outcomes
+        .iter()
+        .filter_map(|outcome| match outcome {
+            Outcome::Failed { event, .. } => Some(event.stamp(&processor(), Timestamp(0))),
+            _ => None,
+        })
         .collect();
     let none = Vec::new();
     let expected_good = expect["good"].as_array().unwrap_or(&none);
@@ -89,13 +63,43 @@ fn difference(outcomes: &[Outcome], expect: &Value) -> Option<String> {
     if (good.len(), bad.len()) != (expected_good.len(), expected_bad.len()) {
         return Some(format!("{} good and {} bad: {}", good.len(), bad.len(), json!(bad)));
     }
+    let expected_failed = expect["failed"].as_array().unwrap_or(&none);
+    if failed.len() != expected_failed.len() {
+        return Some(format!("{} failed events", failed.len()));
+    }
     good.iter()
+        .copied()
         .zip(expected_good)
+        .chain(failed.iter().zip(expected_failed))
         .find_map(|(event, expected)| event_difference(event, expected))
         .or_else(|| {
             let mut pairs = bad.iter().zip(expected_bad);
             pairs.find_map(|(row, expected)| bad_row_difference(row, expected))
         })
+        .or_else(|| {
+            let mut pairs = failed.iter().zip(expected_failed);
+            pairs.find_map(|(event, expected)| failures_difference(event, expected))
+        })
+}
+
+/// Compares the failure entities, which come first, on the keys that are given.
+fn failures_difference(event: &EnrichedEvent, expected: &Value) -> Option<String> {
+    let cell: Value = serde_json::from_str(event.derived_contexts.as_ref()?).unwrap();
+    let entities = cell["data"].as_array().unwrap();
+    let is_failure = |entity: &&Value| entity["schema"] == model::failed::FAILURE;
+    let found: Vec<&Value> = entities.iter().take_while(is_failure).map(|it| &it["data"]).collect();
+    let others: Vec<&str> =
+        entities[found.len()..].iter().map(|it| it["schema"].as_str().unwrap()).collect();
+    let wanted = expected["failures"].as_array().unwrap();
+    let same = wanted.len() == found.len()
+        && wanted.iter().zip(&found).all(|(wanted, found)| {
+            wanted.as_object().unwrap().iter().all(|(key, value)| match key.as_str() {
+                "errors" => reports_match(value, &found["errors"]),
+                key => found[key] == *value,
+            })
+        })
+        && json!(others) == *expected.get("others").unwrap_or(&json!([]));
+    (!same).then(|| format!("failures {cell}"))
 }
 
 fn event_difference(event: &EnrichedEvent, expected: &Value) -> Option<String> {
@@ -164,20 +168,16 @@ fn reports_match(expected: &Value, found: &Value) -> bool {
 /// Runs a file of cases; gives the number of those that ran.
 fn check(file: &Path, schemas: Schemas) -> usize {
     let (mut ran, mut left, mut wrong) = (0, 0, Vec::new());
-    for line in std::fs::read_to_string(file).unwrap().lines() {
-        let case: Value = serde_json::from_str(line).unwrap();
+    for case in cases::read(file) {
         if case["enrichments"].as_array().is_some_and(|configured| !configured.is_empty()) {
             // Not for this build: it has no optional enrichments.
             left += 1;
             continue;
         }
-        let settings = match &case["settings"] {
-            Value::Null => Settings::default(),
-            settings => serde_json::from_value(settings.clone()).unwrap(),
-        };
         ran += 1;
-        let recipe = Recipe::new(schemas.clone(), settings);
-        if let Some(difference) = difference(&outcomes(&record(&case), &recipe), &case["expect"]) {
+        let recipe = cases::recipe(&case, &schemas);
+        let found = outcomes(&cases::record(&case), &recipe);
+        if let Some(difference) = difference(&found, &case["expect"]) {
             wrong.push(format!("{}: {difference}", case["id"]));
         }
     }
@@ -192,19 +192,14 @@ fn check(file: &Path, schemas: Schemas) -> usize {
 
 #[test]
 fn our_own_vectors_of_records_hold() {
-    let folder = repository().join("testdata/enrich");
+    let folder = cases::repository().join("testdata/enrich");
     let ran = check(&folder.join("records.jsonl"), schemas_below(&folder.join("schemas")));
-    assert!(ran >= 40);
+    assert!(ran >= 90);
 }
 
 #[test]
 fn the_acceptance_vectors_of_records_hold() {
-    let shared = std::env::var_os("SHARED_FIXTURES")
-        .map_or_else(|| repository().join("../shared"), PathBuf::from);
-    let folder = shared.join("fixtures/enrich-core");
-    if !folder.exists() {
-        println!("{} is not here: our own vectors alone were run", folder.display());
-        return;
+    if let Some(folder) = cases::acceptance() {
+        check(&folder.join("record-cases.jsonl"), schemas_below(&folder.join("schemas")));
     }
-    check(&folder.join("record-cases.jsonl"), schemas_below(&folder.join("schemas")));
 }

@@ -4,6 +4,8 @@
 //! bad row follows from the record and the recipe, except the failure time, which [`BadRow::to_json`] is given.
 //! Snowplow: `enrich-core.md` 6.
 
+mod fit;
+
 use serde_json::{Map, Value, json};
 
 use crate::event::EnrichedEvent;
@@ -356,7 +358,7 @@ impl IgluError {
 }
 
 impl Lookup {
-    fn to_value(&self, at: &str) -> Value {
+    pub(crate) fn to_value(&self, at: &str) -> Value {
         let error = |error: &LookupError| match &error.message {
             None => json!({"error": error.error}),
             Some(message) => json!({"error": error.error, "message": message}),

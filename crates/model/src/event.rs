@@ -140,6 +140,14 @@ macro_rules! columns {
                 [$(cell_of!($kind, self.$name)),*]
             }
 
+            /// Makes a column null; a name that is no column's has no meaning.
+            pub fn clear(&mut self, column: &str) {
+                match column {
+                    $(stringify!($name) => self.$name = None,)*
+                    _ => {}
+                }
+            }
+
             /// Reads one line of the enriched TSV, without its line end. An empty cell is a null.
             ///
             /// # Errors

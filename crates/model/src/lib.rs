@@ -8,6 +8,7 @@
 //! - *collector payload*: one HTTP request as the collector recorded it ([`payload`]).
 //! - *raw record*: the bytes of a collector payload at a [`position`] of the raw stream.
 //! - *enriched event*: 131 columns ([`event`]); *bad row*: why there is none ([`bad_row`]).
+//! - *failed event*: as much of an event as could be made, beside its bad row ([`failed`]).
 //! - *Iglu schema*: named by a schema key ([`iglu`]).
 //! - *analytics SDK*: enriched events as their consumers read them ([`sdk`]).
 //! - *cut*: for each partition the first offset that is not in the batch view ([`cut`]).
@@ -25,6 +26,8 @@ pub mod event;
 pub mod decimal;
 
 pub mod bad_row;
+
+pub mod failed;
 
 pub mod time;
 

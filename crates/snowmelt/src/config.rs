@@ -3,6 +3,7 @@
 //! Each role documents its own keys in its `Config`; here they are put together, unknown keys are refused, and the
 //! effective tree is printed with secrets masked.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -46,8 +47,8 @@ pub(crate) struct Stream {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Enrich {
-    /// Folders of Iglu schemas laid out as `vendor/name/format/version`; the first folder that has a schema wins.
-    /// Read at every iteration. Default: none, so only the embedded schemas are known.
+    /// Folders of Iglu schemas laid out as `vendor/name/format/version`, or JSON files with an array of schemas; the
+    /// first that has a schema wins. Read at every iteration. Default: none, so only the embedded schemas are known.
     pub(crate) schemas: Vec<PathBuf>,
     /// Registries on the network, asked for schemas that are neither embedded nor in `schemas`: `iglu-central`, or the
     /// path of a Snowplow resolver JSON, which is read at the start. Default: none, and no network is used.
@@ -57,6 +58,15 @@ pub(crate) struct Enrich {
     pub(crate) json_depth_max: u32,
     /// The largest enriched event or bad row, in bytes; larger ones become a size violation. Default: 1000000.
     pub(crate) record_bytes_max: u64,
+    /// Whether an event stays good whose text columns are longer than allowed. Default: false, and it is a bad row.
+    /// Snowplow's `validation.acceptInvalid`.
+    pub(crate) accept_invalid: bool,
+    /// The most UTF-16 code units of text columns by name, for example `{ page_url = 20000 }`. Default: none, and
+    /// Snowplow's limits hold. Snowplow's `validation.atomicFieldsLimits`.
+    pub(crate) atomic_field_limits: BTreeMap<String, u32>,
+    /// Whether bad rows show long parameters and headers whole. Default: false, and they are cut to the lengths of the
+    /// published schemas. Recovery jobs of Snowplow want whole ones.
+    pub(crate) whole_bad_rows: bool,
 }
 
 /// Health and metrics of a process without a server.
@@ -97,6 +107,9 @@ impl Default for Enrich {
             resolver: None,
             json_depth_max: settings.json_depth_max,
             record_bytes_max: settings.record_bytes_max,
+            accept_invalid: settings.accept_invalid,
+            atomic_field_limits: settings.atomic_field_limits,
+            whole_bad_rows: settings.whole_bad_rows,
         }
     }
 }
@@ -116,6 +129,9 @@ impl Enrich {
         ::enrich::Settings {
             json_depth_max: self.json_depth_max,
             record_bytes_max: self.record_bytes_max,
+            accept_invalid: self.accept_invalid,
+            atomic_field_limits: self.atomic_field_limits.clone(),
+            whole_bad_rows: self.whole_bad_rows,
             ..::enrich::Settings::default()
         }
     }
@@ -269,9 +285,13 @@ fn check(config: &Config) -> Result<()> {
             problems.push(format!("`collector.port` and `{key}` are both {port}"));
         }
     }
-    for folder in &config.enrich.schemas {
-        if !folder.is_dir() {
-            problems.push(format!("`enrich.schemas`: `{}` is not a folder", folder.display()));
+    if let Err(error) = config.enrich.settings().check() {
+        problems.push(format!("`enrich.atomic-field-limits`: {error}"));
+    }
+    for place in &config.enrich.schemas {
+        if !place.is_dir() && !place.is_file() {
+            let place = place.display();
+            problems.push(format!("`enrich.schemas`: `{place}` is neither a folder nor a file"));
         }
     }
     match config.enrich.resolver_config() {

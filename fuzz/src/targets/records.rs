@@ -129,7 +129,8 @@ fn recipe_of(local: impl IntoIterator<Item = Value>) -> Recipe {
         );
         Some((SchemaKey::parse(&uri).ok()?, schema))
     });
-    Recipe::new(Schemas::embedded().with_local(keyed), Settings::default())
+    let settings = Settings { failed_events: true, ..Settings::default() };
+    Recipe::new(Schemas::embedded().with_local(keyed), settings)
 }
 
 fn sent() -> CollectorPayload {
@@ -165,9 +166,12 @@ fn check(bytes: &[u8], recipe: &Recipe) {
     for (index, outcome) in (0..).zip(first) {
         let position = Position { partition: partition.clone(), offset, index };
         match outcome {
-            Outcome::Enriched(event) => check_event(&position, &event),
-            Outcome::Failed { bad_row, event } => {
+            Outcome::Enriched(event) => {
+                assert!(event.event_id.is_some() && event.collector_tstamp.is_some(), "{event:?}");
                 check_event(&position, &event);
+            }
+            Outcome::Failed { bad_row, event } => {
+                check_event(&position, &event.stamp(&enrich::processor(), Timestamp(0)));
                 check_bad_row(&position, &bad_row);
             }
             Outcome::Bad(bad_row) => check_bad_row(&position, &bad_row),
@@ -177,7 +181,6 @@ fn check(bytes: &[u8], recipe: &Recipe) {
 }
 
 fn check_event(position: &Position, event: &EnrichedEvent) {
-    assert!(event.event_id.is_some() && event.collector_tstamp.is_some(), "{event:?}");
     let line = event.to_tsv();
     assert!(!line.contains(['\n', '\r']), "a line end in {line:?}");
     let read = EnrichedEvent::from_tsv(&line).expect("a line reads back");

@@ -49,8 +49,18 @@ pub(crate) struct Work<'a> {
     pub(crate) page_uri: Option<Uri>,
     /// See [`Work::page_query`].
     pub(crate) page_query: OnceCell<Vec<Pair>>,
+    /// What a script has written over.
+    pub(crate) rewritten: Rewritten,
     /// The rule that leaves the event out.
     pub(crate) dropped: Option<String>,
+}
+
+/// The JSON of a tracker that a script has replaced: it is checked once more after all steps, and what is not valid is
+/// left out.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Rewritten {
+    pub(crate) unstruct: bool,
+    pub(crate) contexts: bool,
 }
 
 /// A line of the table.

@@ -23,7 +23,9 @@ use crate::clock::SystemClock;
 /// Enrich raw records offline and print their outcomes
 ///
 /// Input: one raw record per line, base64 of the Thrift collector payload (what `snowmelt stream dump raw` prints).
-/// Output: one JSON line per record: {"position":…,"good":[TSV,…],"bad":[{bad row},…],"failed":[],"dropped":0}
+/// Output: one JSON line per record: {"position":…,"good":[TSV,…],"bad":[{bad row},…],"failed":[TSV,…],"dropped":0}
+/// Each event that was refused has a bad row, and a failed event: as much of it as is valid, with what went wrong among
+/// its derived contexts.
 /// The position's partition is offline/FILE, its offset the line number from 0; empty lines are skipped.
 #[derive(Debug, clap::Args)]
 #[command(
@@ -35,7 +37,8 @@ Examples:
   snowmelt enrich --resolver ./resolver.json records.b64"
 )]
 pub(crate) struct Enrich {
-    /// A folder of Iglu schemas laid out as vendor/name/format/version; may be given more than once
+    /// A folder of Iglu schemas laid out as vendor/name/format/version, or a JSON file with an array of schemas; may be
+    /// given more than once
     #[arg(long, value_name = "DIR")]
     schemas: Vec<PathBuf>,
     /// A Snowplow resolver JSON, or `iglu-central`: ask these registries for all other schemas. Without it no network
@@ -58,8 +61,8 @@ enum Input {
 impl Enrich {
     pub(crate) fn run(self) -> Result<ExitCode> {
         for folder in &self.schemas {
-            if !folder.is_dir() {
-                bail!("`--schemas {}` is not a folder", folder.display());
+            if !folder.is_dir() && !folder.is_file() {
+                bail!("`--schemas {}` is neither a folder nor a file", folder.display());
             }
         }
         let mut driver = driver(self.schemas, self.resolver.as_deref())?;
@@ -91,8 +94,8 @@ fn driver(mut folders: Vec<PathBuf>, resolver: Option<&str>) -> Result<Driver> {
         }
     };
     let registry = assets::Folders::new(files, folders);
-    let (settings, resolver) =
-        (::enrich::Settings::default(), config.as_ref().map(|config| &config.resolver));
+    let settings = ::enrich::Settings { failed_events: true, ..::enrich::Settings::default() };
+    let resolver = config.as_ref().map(|config| &config.resolver);
     let recipe = assets::proposed_recipe(&registry, settings, resolver, None, &answers);
     let recipe = recipe.context("read the schemas")?;
     Ok(Driver::new(Arc::new(recipe), Arc::new(answers)))
@@ -140,10 +143,9 @@ fn to_json(record: &RawRecord<'_>, outcomes: Vec<Outcome>, now: Timestamp) -> Re
                 event.etl_tstamp = Some(now);
                 good.push(event.to_tsv());
             }
-            Outcome::Failed { bad_row, mut event } => {
+            Outcome::Failed { bad_row, event } => {
                 print_bad(&bad_row)?;
-                event.etl_tstamp = Some(now);
-                failed.push(event.to_tsv());
+                failed.push(event.stamp(&::enrich::processor(), now).to_tsv());
             }
             Outcome::Bad(row) => print_bad(&row)?,
             Outcome::Dropped { .. } => dropped += 1,

@@ -107,6 +107,9 @@ fn kind_of(root: &Value, property: &Value) -> String {
         (Some("boolean"), _) => "true or false".to_owned(),
         (Some("integer"), _) => "number".to_owned(),
         (Some("array"), _) => format!("list of {}s", kind_of(root, &property["items"])),
+        (Some("object"), _) => {
+            format!("table of {}s", kind_of(root, &property["additionalProperties"]))
+        }
         (Some("string"), _) if property["enum"].is_array() => {
             let words: Vec<String> = property["enum"]
                 .as_array()
@@ -125,6 +128,7 @@ fn default_of(property: &Value) -> String {
     match &property["default"] {
         Value::Null => "not set".to_owned(),
         Value::Array(values) if values.is_empty() => "none".to_owned(),
+        Value::Object(values) if values.is_empty() => "none".to_owned(),
         Value::String(text) => format!("`{}`", cell(text)),
         value => format!("`{value}`"),
     }
@@ -147,7 +151,10 @@ mod tests {
         for (name, value) in table {
             let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
             match value {
-                toml::Value::Table(table) => keys_of_table(table, &path, into),
+                // An empty one is a value: a table that has no keys of ours.
+                toml::Value::Table(table) if !table.is_empty() => {
+                    keys_of_table(table, &path, into);
+                }
                 _ => drop(into.insert(path)),
             }
         }
