@@ -62,6 +62,9 @@ pub enum Error {
     /// A schema that says that it is another one than its place says.
     #[error("{} lies where {place} belongs, but its `self` says {found}", path.display())]
     OtherSchema { path: PathBuf, place: String, found: String },
+    /// A schema in a file of several that does not say who it is.
+    #[error("{}: schema {place} of the file has no `self` that is a schema key", path.display())]
+    NoSelf { path: PathBuf, place: usize },
     /// No recipe of this digest was pinned in this data folder, or its file is gone.
     #[error("recipe {digest} is not in {} (restore the file from a backup)", path.display())]
     UnknownRecipe { digest: String, path: PathBuf },

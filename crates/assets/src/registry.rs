@@ -27,6 +27,9 @@ pub trait Registry: Send + Sync + Debug {
 /// In a folder that has a folder `schemas`, only that one is read (a checkout of a registry has other things beside
 /// it). Names that start with a dot are skipped, and so are formats other than `jsonschema`. A file above the level of
 /// the versions is skipped with a warning. Where two folders have one key, the first folder's schema counts.
+///
+/// In place of a folder there may be one JSON file: a schema or an array of schemas, each under the key that its `self`
+/// says. That is what Iglu Server exports.
 #[derive(Debug)]
 pub struct Folders {
     files: Arc<dyn Files>,
@@ -45,7 +48,9 @@ impl Folders {
     fn read(&self, root: &Path, into: &mut BTreeMap<SchemaKey, Value>) -> Result<(), Error> {
         let inner = root.join("schemas");
         // The root must be there; its folder `schemas` need not be.
-        self.names(root)?.ok_or_else(|| unreadable(root, io::ErrorKind::NotADirectory.into()))?;
+        if self.names(root)?.is_none() {
+            return self.read_file(root, into);
+        }
         let root = if self.is_folder(&inner)? { inner } else { root.to_owned() };
         for vendor in self.folders_in(&root)? {
             for name in self.folders_in(&vendor)? {
@@ -54,6 +59,25 @@ impl Folders {
                         self.read_versions(&root, &format, into)?;
                     }
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// A file with all schemas of a registry.
+    fn read_file(&self, path: &Path, into: &mut BTreeMap<SchemaKey, Value>) -> Result<(), Error> {
+        let content = self.files.read(path).map_err(|source| unreadable(path, source))?;
+        let content: Value = serde_json::from_slice(&content)
+            .map_err(|source| Error::NotJson { path: path.to_owned(), source })?;
+        let schemas = match content {
+            Value::Array(schemas) => schemas,
+            schema => vec![schema],
+        };
+        for (place, schema) in schemas.into_iter().enumerate() {
+            let key = key_of_self(&schema)
+                .ok_or_else(|| Error::NoSelf { path: path.to_owned(), place: place + 1 })?;
+            if key.format() == FORMAT {
+                into.entry(key).or_insert(schema);
             }
         }
         Ok(())
@@ -137,6 +161,13 @@ fn key_of(root: &Path, path: &Path) -> Result<SchemaKey, Error> {
     let parts: Vec<_> = place.iter().map(|part| part.to_string_lossy()).collect();
     SchemaKey::parse(&format!("iglu:{}", parts.join("/")))
         .map_err(|source| Error::Misplaced { path: path.to_owned(), source })
+}
+
+/// The key that a schema says is its own.
+fn key_of_self(schema: &Value) -> Option<SchemaKey> {
+    let part = |name: &str| schema["self"][name].as_str();
+    let (vendor, name, format) = (part("vendor")?, part("name")?, part("format")?);
+    SchemaKey::parse(&format!("iglu:{vendor}/{name}/{format}/{}", part("version")?)).ok()
 }
 
 /// A schema that was copied to a new version without its `self` being changed would validate under a wrong name.
@@ -262,6 +293,37 @@ mod tests {
             .map(|(_, note)| note)
             .collect();
         assert_eq!(found, [1, 2]);
+    }
+
+    #[test]
+    fn one_file_holds_a_registry() {
+        let (file, folder) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        put(folder.path(), "com.acme/b/jsonschema/1-0-0", &schema("com.acme", "b", "1-0-0", 9));
+        let [a, b, newer] = [("a", "1-0-0", 1), ("b", "1-0-0", 2), ("b", "1-0-1", 3)]
+            .map(|(name, version, note)| schema("com.acme", name, version, note));
+        put(file.path(), "all.json", &format!("[{a},{b},{newer}]"));
+        let all = file.path().join("all.json");
+        let key = |name: &str| format!("com.acme/{name}");
+        assert_eq!(
+            read(&[&all, folder.path()]).unwrap(),
+            [
+                (key("a/jsonschema/1-0-0"), 1),
+                (key("b/jsonschema/1-0-0"), 2),
+                (key("b/jsonschema/1-0-1"), 3)
+            ]
+        );
+        put(file.path(), "one.json", &a);
+        assert_eq!(
+            read(&[&file.path().join("one.json")]).unwrap(),
+            [(key("a/jsonschema/1-0-0"), 1)]
+        );
+        put(file.path(), "wrong.json", &format!("[{a},{{}}]"));
+        let wrong = file.path().join("wrong.json");
+        let message = read(&[&wrong]).unwrap_err().to_string();
+        assert!(message.contains("wrong.json") && message.contains("schema 2"), "{message}");
+        put(file.path(), "text.json", "schemas");
+        let error = read(&[&file.path().join("text.json")]).unwrap_err();
+        assert!(matches!(error, Error::NotJson { .. }), "{error}");
     }
 
     #[test]
