@@ -7,6 +7,7 @@
 
 mod answer;
 mod formats;
+pub mod lint;
 mod report;
 mod resolver;
 mod table;

@@ -43,6 +43,39 @@ impl Validator {
             .map_err(|error| vec![SchemaIssue { path: "$".to_owned(), message: error.to_string() }])
     }
 
+    /// What is wrong with a schema, each with a JSON pointer to its place in it; nothing if it compiles.
+    pub(super) fn problems(schema: &Value) -> Vec<(String, String)> {
+        let meta = jsonschema::draft4::meta::validator();
+        let mut problems: Vec<(String, String)> = meta
+            .iter_errors(schema)
+            .flat_map(|error| {
+                let pointer = error.instance_path().as_str().to_owned();
+                // The meta schema says of a pattern only that it is none.
+                let pattern = schema.pointer(&pointer).and_then(Value::as_str);
+                let pattern = pattern.filter(|_| pointer.ends_with("/pattern"));
+                if let Some(Err(message)) = pattern.map(Validator::check_pattern) {
+                    return vec![(pointer, message)];
+                }
+                let reports = report::data_reports(schema, [error]);
+                reports.into_iter().map(|report| (pointer.clone(), report.message)).collect()
+            })
+            .collect();
+        problems.sort();
+        problems.dedup();
+        problems
+    }
+
+    /// Whether a pattern can be matched against.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn check_pattern(pattern: &str) -> Result<(), String> {
+        match options().build(&serde_json::json!({ "pattern": pattern })) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(format!("`{pattern}` is no pattern: {error}")),
+        }
+    }
+
     /// What is wrong with the data: nothing, if it obeys. Sorted, without doubles.
     pub(super) fn validate(&self, data: &Value) -> Vec<DataReport> {
         if self.0.is_valid(data) {

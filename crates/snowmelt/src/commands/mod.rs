@@ -7,6 +7,7 @@ mod config;
 mod demo;
 mod enrich;
 mod man;
+mod schema;
 mod send;
 mod sql;
 mod status;
@@ -55,6 +56,7 @@ enum Command {
     Batch(batch::Batch),
     Enrich(enrich::Enrich),
     Backup(backup::Backup),
+    Schema(schema::Schema),
     Stream(stream::Stream),
     Config(config::Config),
     Completions(completions::Completions),
@@ -71,6 +73,7 @@ impl CommandLine {
             Command::Sql(command) => command.run(),
             Command::Batch(command) => command.run(),
             Command::Enrich(command) => command.run(),
+            Command::Schema(command) => command.run(),
             Command::Stream(command) => command.run(),
             Command::Config(command) => command.run(),
             Command::Backup(command) => command.run(),

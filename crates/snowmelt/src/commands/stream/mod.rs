@@ -17,6 +17,7 @@ use clap::Subcommand;
 use model::files::Files;
 use model::payload::CollectorPayload;
 use model::position::{Offset, Partition};
+use model::sdk::Event;
 use serde_json::{Value, json};
 use speed::output;
 use stream::Record;
@@ -56,6 +57,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   snowmelt stream tail raw
+  snowmelt stream tail enriched --json --lines 1
   snowmelt stream tail bad --follow --lines 1")]
     Tail {
         #[command(flatten)]
@@ -69,6 +71,9 @@ Examples:
         /// Go on printing what is appended
         #[arg(long, short)]
         follow: bool,
+        /// Print enriched events as JSON, in the flat form of Snowplow's analytics SDKs; the other streams are JSON anyway
+        #[arg(long)]
+        json: bool,
     },
     /// Print every stored record, one per line, as base64 of its bytes: the input of `snowmelt enrich`
     #[command(after_help = "\
@@ -193,8 +198,9 @@ impl Stream {
         let mut is_whole = true;
         match self.action {
             Action::List { folder, json } => list(&folder, json, &mut out)?,
-            Action::Tail { folder, stream, lines, follow } => {
-                tail(&folder, &stream, lines, follow, &mut out)?
+            Action::Tail { folder, stream, lines, follow, json } => {
+                let wanted = Wanted { lines, follow, json };
+                tail(&folder, &stream, wanted, &mut out)?
             }
             Action::Dump { folder, stream, json, from } => {
                 for partition in folder.partitions(&stream)? {
@@ -240,13 +246,15 @@ fn list(folder: &Folder, as_json: bool, out: &mut dyn Write) -> Result<()> {
     Ok(())
 }
 
-fn tail(
-    folder: &Folder,
-    stream: &str,
+/// What `tail` is to print.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
     lines: usize,
     follow: bool,
-    out: &mut dyn Write,
-) -> Result<()> {
+    json: bool,
+}
+
+fn tail(folder: &Folder, stream: &str, wanted: Wanted, out: &mut dyn Write) -> Result<()> {
     let mut readers = Vec::new();
     for partition in folder.partitions(stream)? {
         let mut reader = folder.reader(&partition, None)?;
@@ -255,18 +263,18 @@ fn tail(
             reader.read_next().with_context(|| format!("read `{partition}`"))?
         {
             last.push_back(record);
-            if last.len() > lines {
+            if last.len() > wanted.lines {
                 last.pop_front();
             }
         }
-        let mut shown = Shown::of(partition);
+        let mut shown = Shown { partition, json: wanted.json, parts: Vec::new() };
         for record in last {
             shown.print(&record, out)?;
         }
         readers.push((shown, reader));
     }
     out.flush()?;
-    if !follow {
+    if !wanted.follow {
         return Ok(());
     }
     loop {
@@ -306,15 +314,13 @@ fn dump(
 /// Prints the records of one partition: a raw record as one JSON line, the rows of a derived entry as they are.
 struct Shown {
     partition: Partition,
+    /// Enriched events as JSON.
+    json: bool,
     /// Slices of an entry whose last part is still to come.
     parts: Vec<u8>,
 }
 
 impl Shown {
-    fn of(partition: Partition) -> Shown {
-        Shown { partition, parts: Vec::new() }
-    }
-
     fn print(&mut self, record: &Record, out: &mut dyn Write) -> Result<()> {
         if self.partition.as_str().starts_with("raw/") {
             writeln!(out, "{}", raw_to_json(&self.partition, record))?;
@@ -331,7 +337,15 @@ impl Shown {
         }
         // The first parts may lie before what was asked for; then the entry is not whole, and not shown.
         if let Ok(rows) = output::rows(part.kind, &part.mark, part.rows, &self.parts) {
-            rows.iter().try_for_each(|row| writeln!(out, "{}", row.text))?;
+            for row in &rows {
+                match part.kind {
+                    output::Kind::Enriched if self.json => {
+                        let event = Event::parse(row.text).with_context(place)?;
+                        writeln!(out, "{}", Value::Object(event.to_flat_json()))?;
+                    }
+                    output::Kind::Enriched | output::Kind::Bad => writeln!(out, "{}", row.text)?,
+                }
+            }
         }
         Ok(())
     }
