@@ -651,6 +651,11 @@ fn commands_without_a_server_work_on_the_folder_or_say_what_to_do() {
     assert_eq!(tail.lines().count(), 8, "{tail}");
     assert!(tail.contains(&event_id(6)) && tail.contains("not JSON"), "{tail}");
     assert_eq!(stdout_of(["stream", "tail", "enriched", "--data-dir", data]).lines().count(), 7);
+    let events = stdout_of(["stream", "tail", "enriched", "--json", "--data-dir", data]);
+    for event in events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
+        assert!(event["event_id"].is_string() && event["collector_tstamp"].is_string(), "{event}");
+    }
+    assert_eq!(events.lines().count(), 7);
     let bad = stdout_of(["stream", "tail", "bad", "--data-dir", data]);
     assert!(bad.contains("tracker_protocol_violations"), "{bad}");
     let error = stderr_of(["stream", "tail", "nothing", "--data-dir", data]);
