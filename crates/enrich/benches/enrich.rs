@@ -1,8 +1,9 @@
 //! The enrich function on one core, over records as the browser trackers cause them.
 //!
 //! `cargo bench -p enrich` prints events per second for each kind of record and for a mix of them, and how that compares
-//! with a bound taken in the same run: decoding the payload, parsing its JSON texts and doing nothing with them.
-//! `SECONDS` (2) is how long each kind is measured.
+//! with a bound taken in the same run: decoding the payload, parsing its JSON texts and doing nothing with them. Then
+//! the mix with each configured enrichment alone, and with the five that a first installation of Snowplow turns on.
+//! `SECONDS` (2) is how long each kind is measured; user agents come again and again, as in life.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -10,14 +11,22 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use enrich::enrichments::{Assets, Config};
 use enrich::iglu::Schemas;
-use enrich::{Outcome, Recipe, Settings};
+use enrich::{Enrichments, Outcome, Recipe, Settings};
 use model::payload::{CollectorPayload, SCHEMA};
 use model::position::{Offset, Partition, RawRecord};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
-const AGENT: &str = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36";
+const AGENTS: [&str; 6] = [
+    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36",
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36 Edg/141.0.0.0",
+    "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/26.0 Safari/605.1.15",
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/26.0 Mobile/15E148 Safari/604.1",
+    "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) SamsungBrowser/28.0 Chrome/130.0.0.0 Mobile Safari/537.36",
+    "Mozilla/5.0 (X11; Ubuntu; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0",
+];
 
 /// Records of each kind, all different.
 const RECORDS: usize = 1000;
@@ -59,6 +68,71 @@ fn main() {
         "enrich: the mix, {size} bytes a record, one core: {ours:.0} events/s; parsing alone {bound:.0}; ratio {:.2}",
         ours / bound
     );
+    let all = enrichments();
+    for (name, config) in &all {
+        let recipe = with(&recipe, [config]);
+        let rate = rate(&mix, time, |n, record| enrich(n, record, &recipe));
+        let micros = 1e6 / rate - 1e6 / ours;
+        println!("enrich: the mix with {name}: {rate:.0} events/s, {micros:.2} µs an event more");
+    }
+    let first = all.iter().filter(|(name, _)| QUICK_START.contains(name)).map(|(_, it)| it);
+    let recipe = with(&recipe, first);
+    let five = rate(&mix, time, |n, record| enrich(n, record, &recipe));
+    println!("enrich: the mix with the five of a first installation: {five:.0} events/s");
+}
+
+const QUICK_START: [&str; 5] =
+    ["campaign_attribution", "event_fingerprint", "referer_parser", "ua_parser", "yauaa"];
+
+/// Names and configurations.
+fn enrichments() -> Vec<(&'static str, Config)> {
+    let config = |name, key: &str, parameters: Value| {
+        let data = json!({"vendor": "", "name": "", "enabled": true, "parameters": parameters});
+        let json = json!({"schema": format!("iglu:com.snowplowanalytics.{key}"), "data": data});
+        (name, Config { file: format!("{name}.json"), json })
+    };
+    let fields = json!({
+        "mktMedium": ["utm_medium"], "mktSource": ["utm_source"], "mktTerm": ["utm_term"],
+        "mktContent": ["utm_content"], "mktCampaign": ["utm_campaign"],
+    });
+    let excluded = json!(["eid", "nuid", "stm", "cv"]);
+    let fingerprint = json!({"hashAlgorithm": "MD5", "excludeParameters": excluded});
+    vec![
+        config(
+            "campaign_attribution",
+            "snowplow/campaign_attribution/jsonschema/1-0-1",
+            json!({"fields": fields}),
+        ),
+        config(
+            "event_fingerprint",
+            "snowplow/event_fingerprint_config/jsonschema/1-0-1",
+            fingerprint,
+        ),
+        config(
+            "referer_parser",
+            "snowplow/referer_parser/jsonschema/2-0-1",
+            json!({"internalDomains": []}),
+        ),
+        config("ua_parser", "snowplow/ua_parser_config/jsonschema/1-0-1", json!({})),
+        config("yauaa", "snowplow.enrichments/yauaa_enrichment_config/jsonschema/1-0-0", json!({})),
+        config("anon_ip", "snowplow/anon_ip/jsonschema/1-0-1", json!({"anonOctets": 2})),
+        config(
+            "http_header_extractor",
+            "snowplow.enrichments/http_header_extractor_config/jsonschema/1-0-0",
+            json!({"headersPattern": "(?i)origin"}),
+        ),
+        config(
+            "cookie_extractor",
+            "snowplow/cookie_extractor_config/jsonschema/1-0-0",
+            json!({"cookies": ["sp"]}),
+        ),
+    ]
+}
+
+fn with<'a>(recipe: &Recipe, configs: impl IntoIterator<Item = &'a Config>) -> Recipe {
+    let configs = configs.into_iter().cloned().collect();
+    let enrichments = Enrichments::new(configs, &Assets::new()).expect("good configurations");
+    recipe.with_enrichments(enrichments)
 }
 
 /// Events per second of this thread's time on a core, the best of three runs over all records again and again: the others
@@ -121,7 +195,7 @@ fn mixed(kinds: Vec<(usize, Vec<Record>)>) -> Vec<Record> {
 fn page_view(n: usize) -> Record {
     let mut fields = fields("pv", n);
     fields.insert("refr", json!(format!("https://search.example/?q=skis+{n}")));
-    posted(fields, &entities(n))
+    posted(n, fields, &entities(n))
 }
 
 fn page_ping(n: usize) -> Record {
@@ -129,7 +203,7 @@ fn page_ping(n: usize) -> Record {
     for (name, value) in [("pp_mix", 0), ("pp_max", 0), ("pp_miy", 17), ("pp_may", 940)] {
         fields.insert(name, json!(value.to_string()));
     }
-    posted(fields, &entities(n))
+    posted(n, fields, &entities(n))
 }
 
 fn link_click(n: usize) -> Record {
@@ -145,7 +219,7 @@ fn link_click(n: usize) -> Record {
         "data": {"schema": "iglu:com.snowplowanalytics.snowplow/link_click/jsonschema/1-0-1", "data": click},
     });
     fields.insert("ue_px", json!(URL_SAFE_NO_PAD.encode(event.to_string())));
-    let mut record = posted(fields, &entities(n));
+    let mut record = posted(n, fields, &entities(n));
     record.texts.push(event.to_string());
     record
 }
@@ -222,8 +296,7 @@ fn entities(n: usize) -> String {
     .to_string()
 }
 
-fn posted(mut fields: BTreeMap<&'static str, Value>, entities: &str) -> Record {
-    let n = fields.len();
+fn posted(n: usize, mut fields: BTreeMap<&'static str, Value>, entities: &str) -> Record {
     fields.insert("cx", json!(URL_SAFE_NO_PAD.encode(entities)));
     let body = json!({
         "schema": "iglu:com.snowplowanalytics.snowplow/payload_data/jsonschema/1-0-4",
@@ -240,16 +313,17 @@ fn posted(mut fields: BTreeMap<&'static str, Value>, entities: &str) -> Record {
 }
 
 fn payload(n: usize) -> CollectorPayload {
+    let agent = AGENTS[n % AGENTS.len()];
     CollectorPayload {
         ip_address: format!("192.0.2.{}", n % 250),
         timestamp: 1_763_990_000_300,
         encoding: "UTF-8".to_owned(),
         collector: "snowmelt-0.1.0-log".to_owned(),
-        user_agent: Some(AGENT.to_owned()),
+        user_agent: Some(agent.to_owned()),
         referer_uri: Some("https://shop.example/".to_owned()),
         headers: Some(vec![
             "Host: collector.example".to_owned(),
-            format!("User-Agent: {AGENT}"),
+            format!("User-Agent: {agent}"),
             "Accept: */*".to_owned(),
             "Accept-Language: en-GB,en;q=0.9".to_owned(),
             "Origin: https://shop.example".to_owned(),

@@ -179,6 +179,7 @@ impl Run<'_> {
             contexts,
             derived: Vec::new(),
             page_uri: None,
+            referrer_uri: None,
             page_query: OnceCell::new(),
             rewritten: Rewritten::default(),
             dropped: None,

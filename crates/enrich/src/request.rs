@@ -95,6 +95,22 @@ impl Parameters {
         }
     }
 
+    /// The parameters that have a value, in the order of their names.
+    pub(crate) fn values(&self) -> Vec<(&str, &str)> {
+        let over = self.over.as_ref().map_or(&[][..], |over| &over.own);
+        let own = self.own.iter().filter(|(name, _)| {
+            over.binary_search_by(|(known, _)| known.as_str().cmp(name)).is_err()
+        });
+        let mut values: Vec<(&str, &str)> = own
+            .chain(over)
+            .filter_map(|(name, value)| Some((name.as_str(), value.as_deref()?)))
+            .collect();
+        if !over.is_empty() {
+            values.sort_unstable();
+        }
+        values
+    }
+
     /// All pairs in the order of their names.
     pub(crate) fn into_pairs(self) -> Vec<Pair> {
         let Some(over) = self.over else { return self.own };

@@ -19,19 +19,14 @@ pub(super) const KIND: Kind = Kind {
     many: false,
     assets: configured::no_assets,
     build: |data, _: &Assets| {
-        let data: Data = serde_json::from_value(data.clone()).map_err(|e| e.to_string())?;
-        Ok(Box::new(CampaignAttribution::new(data.parameters.fields)))
+        let settings: Settings = configured::parameters(data)?;
+        Ok(Box::new(CampaignAttribution::new(settings.fields)))
     },
 };
 
 /// The networks that are known without a configuration, in the order in which they are looked for.
 const NETWORKS: [(&str, &str); 3] =
     [("gclid", "Google"), ("msclkid", "Microsoft"), ("dclid", "DoubleClick")];
-
-#[derive(Deserialize)]
-struct Data {
-    parameters: Settings,
-}
 
 #[derive(Deserialize)]
 struct Settings {

@@ -11,10 +11,11 @@ use std::sync::Arc;
 use model::bad_row::{EnrichmentError, EnrichmentMessage};
 use model::iglu::{Criterion, SchemaKey, SelfDescribing};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::{ORDER, Place, Work};
+use super::{LEFT_OUT, ORDER, Place, Work};
 
 /// A configuration file as Snowplow has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,8 +70,11 @@ pub(super) struct Kind {
     /// The addresses of the files that it reads.
     pub(super) assets: fn(&Value) -> Vec<String>,
     /// Makes the step of a configuration's `data`, which obeys the schema. The error says what to change.
-    pub(super) build: fn(&Value, &Assets) -> Result<Box<dyn Enrichment>, String>,
+    pub(super) build: fn(&Value, &Assets) -> Built,
 }
+
+/// A step, or what to change in its configuration.
+pub(super) type Built = Result<Box<dyn Enrichment>, String>;
 
 /// An enrichment that is configured and ready.
 pub(super) trait Enrichment: fmt::Debug + Send + Sync {
@@ -100,6 +104,33 @@ pub(super) fn address(uri: &str, database: &str) -> String {
         true => format!("{uri}{database}"),
         false => format!("{uri}/{database}"),
     }
+}
+
+/// What a configuration says under `parameters`, which may be absent.
+pub(super) fn parameters<T: DeserializeOwned>(data: &Value) -> Result<T, String> {
+    let parameters = data.get("parameters").cloned().unwrap_or_else(|| Map::new().into());
+    serde_json::from_value(parameters).map_err(|error| error.to_string())
+}
+
+/// The address of the file that stands under this name in the parameters, if there is one.
+pub(super) fn file_at(data: &Value, name: &str) -> Option<String> {
+    located(data.get("parameters")?.get(name)?)
+}
+
+/// The address that an object with `uri` and `database` gives.
+pub(super) fn located(object: &Value) -> Option<String> {
+    let text = |name: &str| object.get(name).and_then(Value::as_str);
+    Some(address(text("uri")?, text("database")?))
+}
+
+/// The file that a configuration names.
+pub(super) fn asset<'a>(assets: &'a Assets, address: &str) -> Result<&'a Asset, String> {
+    assets.get(address).ok_or_else(|| format!("its file {address} is missing"))
+}
+
+/// The key of a schema that is written in the code.
+pub(super) fn schema_key(uri: &str) -> SchemaKey {
+    SchemaKey::parse(uri).expect("the key is well-formed")
 }
 
 /// No asset: what most kinds have for [`Kind::assets`].
@@ -146,19 +177,12 @@ impl Enrichments {
         for config in configs {
             let invalid = |message| InvalidEnrichment { file: config.file.clone(), message };
             let Some((kind, key, data)) = known(&config)? else {
-                if is_unknown(&config) {
-                    warnings.push(format!(
-                        "{}: no enrichment is named so, it is left out",
-                        config.file
-                    ));
-                }
+                warnings.extend(why_left_out(&config));
                 continue;
             };
             for address in (kind.assets)(data) {
-                let asset = assets.get(&address);
-                let asset =
-                    asset.ok_or_else(|| invalid(format!("its file {address} is missing")))?;
-                used.insert(address, asset.clone());
+                let asset = asset(assets, &address).map_err(invalid)?.clone();
+                used.insert(address, asset);
             }
             let enrichment = (kind.build)(data, assets).map_err(invalid)?;
             let steps = ready.entry(kind.name).or_default();
@@ -190,6 +214,10 @@ impl Enrichments {
                 Place::Configured(kind) => {
                     steps.extend(ready.remove(kind.name).unwrap_or_default())
                 }
+                Place::Extended { kind, otherwise } => match ready.remove(kind.name) {
+                    Some(configured) => steps.extend(configured),
+                    None => steps.push(Step::Always(*otherwise)),
+                },
             }
         }
         Enrichments {
@@ -285,13 +313,23 @@ fn known(config: &Config) -> Result<Option<(&'static Kind, SchemaKey, &Value)>, 
 
 fn kind(key: &SchemaKey) -> Option<&'static Kind> {
     ORDER.iter().find_map(|place| match place {
-        Place::Configured(kind) if kind.name == key.name() => Some(*kind),
-        _ => None,
+        Place::Configured(kind) | Place::Extended { kind, .. } => {
+            (kind.name == key.name()).then_some(*kind)
+        }
+        Place::Always(_) => None,
     })
 }
 
-fn is_unknown(config: &Config) -> bool {
-    SelfDescribing::split(&config.json).is_ok_and(|(key, _)| kind(&key).is_none())
+/// The warning about an enabled configuration that no kind is there for.
+fn why_left_out(config: &Config) -> Option<String> {
+    let (key, data) = SelfDescribing::split(&config.json).ok()?;
+    let enabled = Data::deserialize(data).is_ok_and(|data| data.enabled);
+    if !enabled || kind(&key).is_some() {
+        return None;
+    }
+    let why = LEFT_OUT.iter().find(|(name, _)| *name == key.name()).map(|(_, why)| *why);
+    let why = why.unwrap_or("no enrichment has this name");
+    Some(format!("{}: {} is left out: {why}", config.file, key.name()))
 }
 
 /// Checks a configuration's data against the kind's schema.

@@ -1,6 +1,7 @@
 //! The `_sp` parameter that a tracker adds to links between domains. Snowplow: `enrich-core.md` 3.9.
 //!
-//! Sets the two columns, which needs no configuration; the entity of the configured enrichment is not made here.
+//! Sets the two columns, which needs no configuration; the entity of the configured enrichment is made by
+//! `cross_navigation`, which calls this first.
 
 use model::bad_row::EnrichmentError;
 use model::time::Timestamp;
@@ -9,19 +10,22 @@ use super::{Work, input_data};
 use crate::{base64_lenient, convert};
 
 pub(super) fn run(work: &mut Work<'_>) -> Result<(), EnrichmentError> {
-    let Some(query) = work.page_uri.as_ref().and_then(|uri| uri.query()) else { return Ok(()) };
+    set_columns(work).map(|_link| ())
+}
+
+/// Sets both columns, and gives the whole link if there is one.
+pub(super) fn set_columns(work: &mut Work<'_>) -> Result<Option<Link>, EnrichmentError> {
+    let Some(query) = work.page_uri.as_ref().and_then(|uri| uri.query()) else { return Ok(None) };
     // Most pages have no such parameter: do not decode their query for nothing.
     if !query.contains("_sp") && !query.contains('%') {
-        return Ok(());
+        return Ok(None);
     }
     let last = work.page_query().iter().rev().find(|(name, _)| name == "_sp");
-    let Some(link) = split(last.and_then(|(_, value)| value.as_deref()).unwrap_or_default())?
-    else {
-        return Ok(());
-    };
-    work.event.refr_domain_userid = link.domain_userid;
+    let value = last.and_then(|(_, value)| value.as_deref()).unwrap_or_default();
+    let Some(link) = split(value)? else { return Ok(None) };
+    work.event.refr_domain_userid.clone_from(&link.domain_userid);
     work.event.refr_dvce_tstamp = link.timestamp;
-    Ok(())
+    Ok(Some(link))
 }
 
 /// What a link says of the visit that it comes from.

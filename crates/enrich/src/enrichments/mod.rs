@@ -6,13 +6,33 @@
 
 mod configured;
 
+mod anon_ip;
+mod asn_lookups;
+mod bot_detection;
 mod campaign_attribution;
 mod collector_version;
+mod cookie_extractor;
 mod cross_domain;
+mod cross_navigation;
 mod derived_tstamp;
+mod event_fingerprint;
 mod event_name;
+mod http_header_extractor;
+mod iab;
+mod ip_lookups;
 mod page_url;
+mod referer_parser;
 mod referrer;
+mod ua_parser;
+mod yauaa;
+
+// What several of them use.
+mod cache;
+mod hash;
+mod rule_set;
+
+#[cfg(test)]
+mod cases;
 
 use std::cell::OnceCell;
 
@@ -47,6 +67,8 @@ pub(crate) struct Work<'a> {
     pub(crate) derived: Vec<SelfDescribing>,
     /// Set by `page_url`.
     pub(crate) page_uri: Option<Uri>,
+    /// Set by `referrer`.
+    pub(crate) referrer_uri: Option<Uri>,
     /// See [`Work::page_query`].
     pub(crate) page_query: OnceCell<Vec<Pair>>,
     /// What a script has written over.
@@ -69,6 +91,8 @@ enum Place {
     Always(fn(&mut Work<'_>) -> Result<(), EnrichmentError>),
     /// On if a configuration file says so.
     Configured(&'static Kind),
+    /// On for every event, and does more if a configuration file says so.
+    Extended { kind: &'static Kind, otherwise: fn(&mut Work<'_>) -> Result<(), EnrichmentError> },
 }
 
 /// The order is part of the meaning: a step sees what those before it have left.
@@ -76,10 +100,36 @@ const ORDER: &[Place] = &[
     Place::Always(collector_version::run),
     Place::Always(page_url::run),
     Place::Always(derived_tstamp::run),
+    // Before anon_ip, which hides part of the address; after derived_tstamp, which decides whether a line of its lists
+    // is in force.
+    Place::Configured(&iab::KIND),
+    Place::Configured(&ua_parser::KIND),
     Place::Always(referrer::run),
+    Place::Configured(&referer_parser::KIND), // After page_url and referrer: it compares both hosts.
     Place::Configured(&campaign_attribution::KIND), // After page_url: it reads the page's query.
-    Place::Always(cross_domain::run),               // So does this one.
+    Place::Extended { kind: &cross_navigation::KIND, otherwise: cross_domain::run }, // So does this one.
+    Place::Configured(&event_fingerprint::KIND),
+    Place::Configured(&cookie_extractor::KIND),
+    Place::Configured(&http_header_extractor::KIND),
+    Place::Configured(&yauaa::KIND),
     Place::Always(event_name::run),
+    Place::Configured(&ip_lookups::KIND), // Before anon_ip: it needs the whole address.
+    Place::Configured(&asn_lookups::KIND), // After ip_lookups: it marks the network that was found.
+    // After iab, yauaa and asn_lookups: it reads what they added.
+    Place::Configured(&bot_detection::KIND),
+    Place::Configured(&anon_ip::KIND), // After all that needs the whole address.
+];
+
+/// Enrichments of Snowplow that are known by name and not made, and why.
+const LEFT_OUT: &[(&str, &str)] = &[
+    (
+        "user_agent_utils_config",
+        "the library that its values come from is no longer kept; use ua_parser_config or yauaa_enrichment_config",
+    ),
+    (
+        "weather_enrichment_config",
+        "Snowplow runs it before there is a location, so that every event fails; remove the file",
+    ),
 ];
 
 impl<'a> Work<'a> {

@@ -1,6 +1,6 @@
 //! The parts of the referrer's URL. Snowplow: `enrich-core.md` 3.2, step 8.
 //!
-//! The text in `page_referrer` stays as it was sent. Who the referrer is, is not told here.
+//! The text in `page_referrer` stays as it was sent. Who the referrer is, is told by `referer_parser`.
 
 use model::bad_row::EnrichmentError;
 
@@ -18,5 +18,6 @@ pub(super) fn run(work: &mut Work<'_>) -> Result<(), EnrichmentError> {
     event.refr_urlpath = uri.path().and_then(tsv_safe);
     event.refr_urlquery = uri.query().and_then(tsv_safe);
     event.refr_urlfragment = uri.fragment().and_then(tsv_safe);
+    work.referrer_uri = Some(uri);
     Ok(())
 }

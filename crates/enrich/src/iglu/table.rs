@@ -10,6 +10,7 @@ macro_rules! schema {
 
 /// Place in a registry, content.
 pub(super) const FILES: &[(&str, &str)] = &[
+    schema!("com.iab.snowplow/spiders_and_robots/jsonschema/1-0-0"),
     schema!("com.snowplowanalytics.iglu/validation_info/jsonschema/1-0-0"),
     schema!("com.snowplowanalytics.mobile/application/jsonschema/1-0-0"),
     schema!("com.snowplowanalytics.mobile/screen/jsonschema/1-0-0"),
@@ -23,11 +24,15 @@ pub(super) const FILES: &[(&str, &str)] = &[
     schema!("com.snowplowanalytics.snowplow/application_error/jsonschema/1-0-0"),
     schema!("com.snowplowanalytics.snowplow/application_error/jsonschema/1-0-1"),
     schema!("com.snowplowanalytics.snowplow/application_error/jsonschema/1-0-2"),
+    schema!("com.snowplowanalytics.snowplow/asn/jsonschema/1-0-0"),
+    schema!("com.snowplowanalytics.snowplow/asn/jsonschema/1-0-1"),
+    schema!("com.snowplowanalytics.snowplow/bot_detection/jsonschema/1-0-1"),
     schema!("com.snowplowanalytics.snowplow/browser_context/jsonschema/1-0-0"),
     schema!("com.snowplowanalytics.snowplow/browser_context/jsonschema/2-0-0"),
     schema!("com.snowplowanalytics.snowplow/change_form/jsonschema/1-0-0"),
     schema!("com.snowplowanalytics.snowplow/client_session/jsonschema/1-0-1"),
     schema!("com.snowplowanalytics.snowplow/client_session/jsonschema/1-0-2"),
+    schema!("com.snowplowanalytics.snowplow/client_side_bot_detection/jsonschema/1-0-0"),
     schema!("com.snowplowanalytics.snowplow/consent_document/jsonschema/1-0-0"),
     schema!("com.snowplowanalytics.snowplow/consent_granted/jsonschema/1-0-0"),
     schema!("com.snowplowanalytics.snowplow/consent_withdrawn/jsonschema/1-0-0"),
@@ -54,8 +59,12 @@ pub(super) const FILES: &[(&str, &str)] = &[
     schema!("com.snowplowanalytics.snowplow/social_interaction/jsonschema/1-0-0"),
     schema!("com.snowplowanalytics.snowplow/submit_form/jsonschema/1-0-0"),
     schema!("com.snowplowanalytics.snowplow/timing/jsonschema/1-0-0"),
+    schema!("com.snowplowanalytics.snowplow/ua_parser_context/jsonschema/1-0-0"),
     schema!("com.snowplowanalytics.snowplow/unstruct_event/jsonschema/1-0-0"),
     schema!("com.snowplowanalytics.snowplow/uri_redirect/jsonschema/1-0-0"),
     schema!("com.snowplowanalytics.snowplow/web_page/jsonschema/1-0-0"),
+    schema!("nl.basjes/yauaa_context/jsonschema/1-0-5"),
     schema!("org.ietf/http_client_hints/jsonschema/1-0-0"),
+    schema!("org.ietf/http_cookie/jsonschema/1-0-0"),
+    schema!("org.ietf/http_header/jsonschema/1-0-0"),
 ];
