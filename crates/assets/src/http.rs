@@ -208,7 +208,7 @@ fn describe(error: &ureq::Error) -> String {
 }
 
 /// The certificates that the system trusts. One that cannot be read is left out; without any, HTTPS says so.
-fn certificates() -> Vec<Certificate<'static>> {
+pub(crate) fn certificates() -> Vec<Certificate<'static>> {
     let found = rustls_native_certs::load_native_certs();
     if let Some(error) = found.errors.first() {
         tracing::debug!(%error, "a certificate of the system cannot be read");

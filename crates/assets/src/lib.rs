@@ -6,6 +6,7 @@
 //!
 //! - [`registry`]: where the schemas of a recipe come from.
 //! - [`recipes`]: the recipe in force, its durable copy, and the way back by digest.
+//! - [`enrichments`]: Snowplow's enrichment files, and the files that they name.
 //! - [`resolver_config`]: Snowplow's resolver JSON.
 //! - [`driver`]: a record to its outcomes.
 //! - [`answers`]: what is known, in memory and as facts, and the asking.
@@ -14,6 +15,10 @@
 pub mod registry;
 
 pub mod recipes;
+
+pub mod enrichments;
+
+mod fetch;
 
 pub mod resolver_config;
 
@@ -37,6 +42,7 @@ mod scripted;
 use std::io;
 use std::path::PathBuf;
 
+use enrich::enrichments::InvalidEnrichment;
 use enrich::{InvalidRecipe, Missing, Outcome, Recipe};
 use model::iglu::SchemaKey;
 use model::position::RawRecord;
@@ -77,6 +83,18 @@ pub enum Error {
     /// The recipe is whole, but this binary cannot enrich with it.
     #[error("use recipe {} (run the version of snowmelt that made it)", path.display())]
     UnusableRecipe { path: PathBuf, source: InvalidRecipe },
+    /// A file in the folder of enrichments that is no JSON.
+    #[error("read the enrichment {} (move it out of the folder, or mend it)", path.display())]
+    EnrichmentNotJson { path: PathBuf, source: serde_json::Error },
+    /// A configuration of an enrichment that cannot be used.
+    #[error(transparent)]
+    Enrichment(#[from] InvalidEnrichment),
+    /// A file that an enrichment names and that cannot be had.
+    #[error("fetch {address}, which an enrichment needs: {what}")]
+    Asset { address: String, what: String },
+    /// A file that was pinned with a recipe, and that is gone or another one now.
+    #[error("{}, which a recipe needs, {what} (restore the file from a backup)", path.display())]
+    PinnedAsset { path: PathBuf, what: &'static str },
     /// The recipe lacks answers that were not looked for.
     #[error(transparent)]
     Missing(#[from] Missing),

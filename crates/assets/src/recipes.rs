@@ -2,10 +2,12 @@
 //!
 //! A recipe is pinned before the first outcome that was made with it, so that any range can be enriched again. The
 //! file holds exactly the bytes of [`Recipe::to_json`]; its name is their SHA-256, so a copy can be checked with
-//! `sha256sum`.
+//! `sha256sum`. The files that its enrichments read are pinned before it, as `<data>/assets/<digest>`.
 
+use std::cell::RefCell;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use enrich::iglu::{Resolver, Schemas};
 use enrich::{Recipe, Settings};
@@ -21,6 +23,9 @@ const FIRST_EPOCH: u64 = 1;
 
 /// The folder of the recipes in the data folder.
 pub const FOLDER: &str = "recipes";
+
+/// The folder of the files that enrichments read, in the data folder.
+pub const ASSETS_FOLDER: &str = "assets";
 
 /// The recipe of this moment: what the registry has, and these settings.
 pub fn current_recipe(registry: &dyn Registry, settings: Settings) -> Result<Recipe, Error> {
@@ -61,11 +66,23 @@ pub fn asking_anew(recipe: &Recipe, answers: &Answers) -> Result<Recipe, Error> 
     Ok(recipe.with_epoch(answers.fresh_epoch(resolver)?))
 }
 
-/// Makes a recipe durable under its digest. Pinning it again changes nothing.
+/// Makes a recipe durable under its digest, after the files that its enrichments read. Pinning it again changes nothing.
 ///
 /// # Errors
-/// [`Error::DamagedRecipe`] when the name is taken by other content.
+/// [`Error::DamagedRecipe`] and [`Error::PinnedAsset`] when the name is taken by other content.
 pub fn pin(files: &dyn Files, data_dir: &Path, recipe: &Recipe) -> Result<(), Error> {
+    for asset in recipe.enrichments().assets().values() {
+        let path = asset_path(data_dir, &asset.digest);
+        let content = (*asset.bytes).as_ref();
+        let published = files::publish(files, &path, content).map_err(|source| Error::Io {
+            action: "pin the file",
+            path,
+            source,
+        })?;
+        if published == Published::Taken {
+            read_asset(files, data_dir, &asset.digest)?;
+        }
+    }
     let path = path(data_dir, recipe.digest());
     let published = files::publish(files, &path, recipe.to_json().as_bytes())
         .map_err(|source| Error::Io { action: "pin the recipe", path: path.clone(), source })?;
@@ -78,17 +95,74 @@ pub fn pin(files: &dyn Files, data_dir: &Path, recipe: &Recipe) -> Result<(), Er
 /// The recipe that was pinned under a digest.
 ///
 /// # Errors
-/// When there is none, when its file is damaged, or when this binary cannot enrich with it.
+/// When there is none, when its file or one that it needs is damaged, or when this binary cannot enrich with it.
 pub fn load(files: &dyn Files, data_dir: &Path, digest: &str) -> Result<Recipe, Error> {
     let path = path(data_dir, digest);
     let text = read(files, &path, digest)?;
-    let recipe = Recipe::from_json(&text)
-        .map_err(|source| Error::UnusableRecipe { path: path.clone(), source })?;
+    if let Some(known) = recent().iter().find(|recipe| recipe.digest() == digest) {
+        return Ok(known.clone());
+    }
+    let damage = RefCell::new(None);
+    let asset = |digest: &str| match read_asset(files, data_dir, digest) {
+        Ok(bytes) => Some(Arc::new(bytes) as Arc<dyn AsRef<[u8]> + Send + Sync>),
+        Err(error) => {
+            damage.borrow_mut().get_or_insert(error);
+            None
+        }
+    };
+    let recipe = Recipe::read(&text, asset);
+    if let Some(error) = damage.into_inner() {
+        return Err(error);
+    }
+    let recipe = recipe.map_err(|source| Error::UnusableRecipe { path: path.clone(), source })?;
     if recipe.digest() == digest {
+        remember(&recipe);
         Ok(recipe)
     } else {
         let found = recipe.digest().to_owned();
         Err(Error::DamagedRecipe { digest: digest.to_owned(), found, path })
+    }
+}
+
+/// The last recipes with enrichments. Both layers load the recipe in force again and again; its databases are large,
+/// and its caches are warm. A digest names one content wherever it lies, so this holds for any data folder.
+static RECENT: Mutex<Vec<Recipe>> = Mutex::new(Vec::new());
+
+/// How many are kept: the one in force and the next one.
+const RECENT_MAX: usize = 2;
+
+fn recent() -> std::sync::MutexGuard<'static, Vec<Recipe>> {
+    RECENT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn remember(recipe: &Recipe) {
+    if recipe.enrichments().configs().is_empty() {
+        return;
+    }
+    let mut recent = recent();
+    recent.retain(|known| known.digest() != recipe.digest());
+    recent.insert(0, recipe.clone());
+    recent.truncate(RECENT_MAX);
+}
+
+fn asset_path(data_dir: &Path, digest: &str) -> PathBuf {
+    data_dir.join(ASSETS_FOLDER).join(digest)
+}
+
+/// The content of a pinned file, which has this digest.
+fn read_asset(files: &dyn Files, data_dir: &Path, digest: &str) -> Result<Vec<u8>, Error> {
+    let path = asset_path(data_dir, digest);
+    let content = match files.read(&path) {
+        Ok(content) => content,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(Error::PinnedAsset { path, what: "is gone" });
+        }
+        Err(source) => return Err(Error::Io { action: "read the file", path, source }),
+    };
+    let found: String = Sha256::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect();
+    match found == digest {
+        true => Ok(content),
+        false => Err(Error::PinnedAsset { path, what: "is damaged" }),
     }
 }
 
@@ -198,6 +272,42 @@ mod tests {
             assert!(error.to_string().contains("restore the file from a backup"), "{error}");
             assert!(matches!(pin(&Disk, data.path(), &recipe), Err(Error::DamagedRecipe { .. })));
         }
+    }
+
+    #[test]
+    fn the_files_of_enrichments_are_pinned_with_the_recipe_and_checked_when_it_is_loaded() {
+        let config = enrich::enrichments::Config {
+            file: "referers.json".to_owned(),
+            json: json!({
+                "schema": "iglu:com.snowplowanalytics.snowplow/referer_parser/jsonschema/2-0-0",
+                "data": {"vendor": "", "name": "", "enabled": true,
+                    "parameters": {"internalDomains": [], "uri": "/lists", "database": "a.json"}},
+            }),
+        };
+        let content = br#"{"search": {"Example": {"domains": ["search.example"]}}}"#;
+        let asset = enrich::enrichments::Asset::of(Arc::new(content.to_vec()));
+        let digest = asset.digest.clone();
+        let assets = [("/lists/a.json".to_owned(), asset)].into();
+        let enrichments = enrich::Enrichments::new(vec![config], &assets).unwrap();
+        let recipe = recipe("7").with_enrichments(enrichments);
+
+        let data = TempDir::new().unwrap();
+        pin(&Disk, data.path(), &recipe).unwrap();
+        pin(&Disk, data.path(), &recipe).unwrap();
+        let pinned = data.path().join("assets").join(&digest);
+        assert_eq!(fs::read(&pinned).unwrap(), content);
+        for (damage, what) in [(Some("{}"), "is damaged"), (None, "is gone")] {
+            match damage {
+                Some(damage) => fs::write(&pinned, damage).unwrap(),
+                None => fs::remove_file(&pinned).unwrap(),
+            }
+            let error = load(&Disk, data.path(), recipe.digest()).unwrap_err().to_string();
+            assert!(error.contains(what) && error.contains("restore the file"), "{error}");
+        }
+        fs::write(&pinned, content).unwrap();
+        let loaded = load(&Disk, data.path(), recipe.digest()).unwrap();
+        assert_eq!(loaded.to_json(), recipe.to_json());
+        assert_eq!(loaded.enrichments().assets().len(), 1);
     }
 
     #[test]
