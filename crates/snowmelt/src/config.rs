@@ -5,8 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use assets::enrichments::{Configured, Source};
 use assets::resolver_config::ResolverConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -54,6 +56,11 @@ pub(crate) struct Enrich {
     /// path of a Snowplow resolver JSON, which is read at the start. Default: none, and no network is used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) resolver: Option<String>,
+    /// Folder of Snowplow's enrichment configurations, one JSON file each; an empty one turns none on. Read at every
+    /// iteration. Default: none, and the quick-start set is on: campaign_attribution, event_fingerprint,
+    /// referer_parser and ua_parser, with the lists that are built in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) enrichments: Option<PathBuf>,
     /// The deepest nesting of a JSON text; deeper ones are bad rows. Default: 50.
     pub(crate) json_depth_max: u32,
     /// The largest enriched event or bad row, in bytes; larger ones become a size violation. Default: 1000000.
@@ -105,6 +112,7 @@ impl Default for Enrich {
         Enrich {
             schemas: Vec::new(),
             resolver: None,
+            enrichments: None,
             json_depth_max: settings.json_depth_max,
             record_bytes_max: settings.record_bytes_max,
             accept_invalid: settings.accept_invalid,
@@ -122,6 +130,11 @@ impl Enrich {
     pub(crate) fn resolver_config(&self) -> Result<Option<ResolverConfig>> {
         let named = self.resolver.as_deref();
         Ok(named.map(|named| ResolverConfig::read(&Disk, named)).transpose()?)
+    }
+
+    /// Where the enrichments come from.
+    pub(crate) fn configured(&self) -> Configured {
+        self.enrichments.clone().map_or(Configured::QuickStart, Configured::Folder)
     }
 
     /// The settings of the recipe.
@@ -228,8 +241,9 @@ pub(crate) fn dump(config: &Config) -> Result<String> {
 }
 
 /// Keys that have no value unless they are given one, and what that means.
-pub(crate) const UNSET: [(&str, &str); 9] = [
+pub(crate) const UNSET: [(&str, &str); 10] = [
     ("stream.disk-reserve", "the larger of 1 GiB and 5 % of the disk; 0 switches it off"),
+    ("enrich.enrichments", "the quick-start set is on; a folder of Snowplow's configurations"),
     ("enrich.resolver", "no registry is asked; iglu-central, or the path of a resolver JSON"),
     ("collector.cookie.fallback-domain", "no Domain attribute when no domain matches"),
     ("collector.cookie.client-cookie-name", "no second cookie"),
@@ -293,6 +307,9 @@ fn check(config: &Config) -> Result<()> {
             let place = place.display();
             problems.push(format!("`enrich.schemas`: `{place}` is neither a folder nor a file"));
         }
+    }
+    if let Err(error) = Source::new(Arc::new(Disk), config.enrich.configured()).check() {
+        problems.push(format!("`enrich.enrichments`: {:#}", anyhow::Error::from(error)));
     }
     match config.enrich.resolver_config() {
         Ok(Some(resolver)) => {

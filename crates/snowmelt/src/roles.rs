@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use assets::ask::Ask;
+use assets::enrichments::Source;
 use assets::resolver_config::ResolverConfig;
 use assets::{Answers, Driver, Folders};
 use batch::archiver::Archiver;
@@ -75,6 +76,7 @@ struct Ground {
 struct Recipes {
     files: Arc<dyn Files>,
     enrich: crate::config::Enrich,
+    enrichments: Source,
     resolver: Option<ResolverConfig>,
     answers: Arc<Answers>,
 }
@@ -397,7 +399,8 @@ impl Recipes {
         let answers = Answers::open(Arc::clone(files), data_dir, ask, in_memory_max)
             .context("open the facts")?;
         let (files, enrich) = (Arc::clone(files), config.enrich.clone());
-        Ok(Recipes { files, enrich, resolver, answers: Arc::new(answers) })
+        let enrichments = Source::new(Arc::clone(&files), enrich.configured());
+        Ok(Recipes { files, enrich, enrichments, resolver, answers: Arc::new(answers) })
     }
 
     /// Says which schemas of a recipe the configuration no longer names: it may be another one than before, and what
@@ -426,7 +429,19 @@ impl Recipes {
         let folders = self.folders();
         let resolver = self.resolver.as_ref().map(|resolver| &resolver.resolver);
         let settings = self.enrich.settings();
-        assets::proposed_recipe(&folders, settings, resolver, in_force, &self.answers)
+        let recipe =
+            assets::proposed_recipe(&folders, settings, resolver, in_force, &self.answers)?;
+        let enrichments = match (self.enrichments.read(), in_force) {
+            (Ok(enrichments), _) => enrichments,
+            (Err(error), Some(in_force)) => {
+                // Once it runs, a file that is away for a moment must not hold up the batch layer.
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(error, "the enrichments stay as they are");
+                in_force.enrichments().clone()
+            }
+            (Err(error), None) => return Err(error),
+        };
+        Ok(recipe.with_enrichments(enrichments))
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use ::enrich::Outcome;
 use anyhow::{Context, Result, bail};
+use assets::enrichments::{Configured, Source};
 use assets::resolver_config::ResolverConfig;
 use assets::{Answers, Driver};
 use base64::Engine;
@@ -34,7 +35,8 @@ use crate::clock::SystemClock;
 Examples:
   snowmelt stream dump raw --data-dir ./snowmelt-data | snowmelt enrich
   snowmelt enrich --schemas ./schemas records.b64
-  snowmelt enrich --resolver ./resolver.json records.b64"
+  snowmelt enrich --resolver ./resolver.json records.b64
+  snowmelt enrich --enrichments ./enrichments records.b64"
 )]
 pub(crate) struct Enrich {
     /// A folder of Iglu schemas laid out as vendor/name/format/version, or a JSON file with an array of schemas; may be
@@ -45,6 +47,9 @@ pub(crate) struct Enrich {
     /// is used, and a schema that is in no folder is absent
     #[arg(long, value_name = "FILE")]
     resolver: Option<String>,
+    /// A folder of Snowplow's enrichment configurations, one JSON file each. Without it only those run that need none
+    #[arg(long, value_name = "DIR")]
+    enrichments: Option<PathBuf>,
     /// The form of the input
     #[arg(long, value_enum, default_value_t = Input::ThriftBase64)]
     input: Input,
@@ -65,7 +70,7 @@ impl Enrich {
                 bail!("`--schemas {}` is neither a folder nor a file", folder.display());
             }
         }
-        let mut driver = driver(self.schemas, self.resolver.as_deref())?;
+        let mut driver = driver(self.schemas, self.resolver.as_deref(), self.enrichments)?;
         let files = if self.files.is_empty() { vec![PathBuf::from("-")] } else { self.files };
         let mut out = std::io::BufWriter::new(std::io::stdout().lock());
         for file in &files {
@@ -79,7 +84,11 @@ impl Enrich {
 }
 
 /// The recipe of these folders and registries, and who asks the latter.
-fn driver(mut folders: Vec<PathBuf>, resolver: Option<&str>) -> Result<Driver> {
+fn driver(
+    mut folders: Vec<PathBuf>,
+    resolver: Option<&str>,
+    enrichments: Option<PathBuf>,
+) -> Result<Driver> {
     let files = Arc::new(stream::disk::Disk);
     let config = resolver.map(|named| ResolverConfig::read(&*files, named)).transpose();
     let config = config.context("read `--resolver`")?;
@@ -93,11 +102,19 @@ fn driver(mut folders: Vec<PathBuf>, resolver: Option<&str>) -> Result<Driver> {
             Answers::in_memory(Arc::new(config.http()))
         }
     };
-    let registry = assets::Folders::new(files, folders);
+    let registry = assets::Folders::new(files.clone(), folders);
     let settings = ::enrich::Settings { failed_events: true, ..::enrich::Settings::default() };
     let resolver = config.as_ref().map(|config| &config.resolver);
     let recipe = assets::proposed_recipe(&registry, settings, resolver, None, &answers);
-    let recipe = recipe.context("read the schemas")?;
+    let mut recipe = recipe.context("read the schemas")?;
+    if let Some(folder) = enrichments {
+        let read = Source::new(files, Configured::Folder(folder)).read();
+        let enrichments = read.context("read `--enrichments`")?;
+        for warning in enrichments.warnings() {
+            eprintln!("{warning}");
+        }
+        recipe = recipe.with_enrichments(enrichments);
+    }
     Ok(Driver::new(Arc::new(recipe), Arc::new(answers)))
 }
 
