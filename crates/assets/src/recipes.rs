@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use enrich::enrichments::Asset;
 use enrich::iglu::{Resolver, Schemas};
 use enrich::{Recipe, Settings};
 use model::files::{self, Files, Published};
@@ -72,16 +73,7 @@ pub fn asking_anew(recipe: &Recipe, answers: &Answers) -> Result<Recipe, Error> 
 /// [`Error::DamagedRecipe`] and [`Error::PinnedAsset`] when the name is taken by other content.
 pub fn pin(files: &dyn Files, data_dir: &Path, recipe: &Recipe) -> Result<(), Error> {
     for asset in recipe.enrichments().assets().values() {
-        let path = asset_path(data_dir, &asset.digest);
-        let content = (*asset.bytes).as_ref();
-        let published = files::publish(files, &path, content).map_err(|source| Error::Io {
-            action: "pin the file",
-            path,
-            source,
-        })?;
-        if published == Published::Taken {
-            read_asset(files, data_dir, &asset.digest)?;
-        }
+        pin_asset(files, data_dir, asset)?;
     }
     let path = path(data_dir, recipe.digest());
     let published = files::publish(files, &path, recipe.to_json().as_bytes())
@@ -89,6 +81,23 @@ pub fn pin(files: &dyn Files, data_dir: &Path, recipe: &Recipe) -> Result<(), Er
     match published {
         Published::New => Ok(()),
         Published::Taken => read(files, &path, recipe.digest()).map(|_| ()),
+    }
+}
+
+fn pin_asset(files: &dyn Files, data_dir: &Path, asset: &Asset) -> Result<(), Error> {
+    let path = asset_path(data_dir, &asset.digest);
+    let content = (*asset.bytes).as_ref();
+    // A database is large, and this is called at every iteration. A name is only ever given to the whole content.
+    let length = files.open_read(&path).and_then(|file| file.len());
+    let published = if length.is_ok_and(|length| length == content.len() as u64) {
+        // Who gave the name may have crashed before it was durable.
+        files.sync_dir(&data_dir.join(ASSETS_FOLDER)).map(|()| Published::New)
+    } else {
+        files::publish(files, &path, content)
+    };
+    match published.map_err(|source| Error::Io { action: "pin the file", path, source })? {
+        Published::New => Ok(()),
+        Published::Taken => read_asset(files, data_dir, &asset.digest).map(|_| ()),
     }
 }
 

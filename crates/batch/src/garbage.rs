@@ -55,6 +55,7 @@ impl Garbage {
         let mut garbage = Garbage { files, data_dir, generations_kept, dropped, is_left };
         garbage.remove_temporary_files(&garbage.data_dir.join(catalog::FOLDER));
         garbage.remove_temporary_files(&garbage.data_dir.join(assets::recipes::FOLDER));
+        garbage.remove_temporary_files(&garbage.data_dir.join(assets::recipes::ASSETS_FOLDER));
         for partition in partitions {
             garbage.remove_temporary_files(&master::folder(&garbage.data_dir, partition));
         }

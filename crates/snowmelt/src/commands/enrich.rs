@@ -109,11 +109,7 @@ fn driver(
     let mut recipe = recipe.context("read the schemas")?;
     if let Some(folder) = enrichments {
         let read = Source::new(files, Configured::Folder(folder)).read();
-        let enrichments = read.context("read `--enrichments`")?;
-        for warning in enrichments.warnings() {
-            eprintln!("{warning}");
-        }
-        recipe = recipe.with_enrichments(enrichments);
+        recipe = recipe.with_enrichments(read.context("read `--enrichments`")?);
     }
     Ok(Driver::new(Arc::new(recipe), Arc::new(answers)))
 }
