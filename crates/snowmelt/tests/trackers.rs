@@ -192,7 +192,6 @@ impl Sender {
             "txn_id": null,
             "true_tstamp": null,
             "event_format": "jsonschema",
-            "derived_contexts": null,
         })
     }
 }
@@ -255,6 +254,8 @@ fn expected() -> [Value; 3] {
         "refr_urlport": 443,
         "refr_urlpath": "/search",
         "refr_urlquery": "q=kettle",
+        "refr_medium": "unknown",
+        "mkt_source": "letter",
         "contexts": WEB_PAGE,
         "unstruct_event": null,
         "se_category": null,
@@ -312,10 +313,12 @@ fn check_times(up: &Up, id: &str, context: &str) {
     let row = &up.sql(&format!(
         "SELECT derived_tstamp <= collector_tstamp, \
          dvce_created_tstamp - dvce_sent_tstamp < INTERVAL '2' SECOND, etl_tstamp >= collector_tstamp, collector_tstamp - derived_tstamp < INTERVAL '1' HOUR, \
-         length(network_userid), v_collector LIKE 'snowmelt-%', v_etl LIKE 'snowmelt-enrich-%', useragent IS NOT NULL \
+         length(network_userid), v_collector LIKE 'snowmelt-%', v_etl LIKE 'snowmelt-enrich-%', useragent IS NOT NULL, \
+         derived_contexts LIKE '%/ua_parser_context/%', length(event_fingerprint) \
          FROM atomic.events WHERE event_id = '{id}'"
     ))[0];
     let all = [true, true, true, true].map(Value::from).into_iter().chain([json!(36)]);
-    let expected: Vec<Value> = all.chain([true, true, true].map(Value::from)).collect();
+    let all = all.chain([true, true, true, true].map(Value::from)).chain([json!(32)]);
+    let expected: Vec<Value> = all.collect();
     assert_eq!(*row, expected, "{context}");
 }
