@@ -48,7 +48,7 @@ impl BadRow {
                 payload.raw.fit();
             }
             BadRow::SizeViolation { expectation, .. } => cut(expectation, EXPECTATION),
-            BadRow::GenericError { .. } => {}
+            BadRow::GenericError { .. } | BadRow::Forwarded { .. } => {}
         }
     }
 }
