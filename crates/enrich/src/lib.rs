@@ -31,6 +31,7 @@ mod base64_lenient;
 mod convert;
 mod event_id;
 mod json;
+mod json_path;
 mod parameters;
 mod self_describing;
 mod uri;
@@ -42,12 +43,14 @@ mod wrong;
 
 pub mod iglu;
 
+pub mod look_up;
+
 #[cfg(test)]
 mod cases;
 
 pub use enrichments::Enrichments;
 pub use outcome::{Missing, Outcome};
-pub use pipeline::enrich;
+pub use pipeline::{enrich, enrich_knowing};
 pub use recipe::{InvalidLimits, InvalidRecipe, Recipe, Settings};
 
 /// The name in `v_etl` and in the processor of bad rows, the same for both layers.

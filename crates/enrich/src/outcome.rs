@@ -10,6 +10,8 @@ use model::event::EnrichedEvent;
 use model::failed::FailedEvent;
 use model::iglu::SchemaKey;
 
+use crate::look_up::Question;
+
 /// What became of one event of a record, or of a whole record that has none.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
@@ -23,14 +25,17 @@ pub enum Outcome {
     Dropped { rule: String },
 }
 
-/// The schemas that registries must still be asked for before the record can be enriched.
+/// What must still be asked before the record can be enriched: schemas of registries, look-ups of enrichments.
 ///
-/// It may list some that turn out not to be needed: whether they are can depend on the answers to others. Without a
-/// resolver absence is an answer, and this is never returned.
+/// It may list schemas that turn out not to be needed: whether they are can depend on the answers to others. Without a
+/// resolver absence is an answer, and without an enrichment that looks up there is nothing else to ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missing {
     /// Sorted, each once.
     pub schemas: Vec<SchemaKey>,
+    /// What enrichments ask the world outside about this record, each once. None before all schemas are known: they
+    /// decide what an event holds.
+    pub look_ups: Vec<Question>,
 }
 
 impl fmt::Display for Missing {
@@ -38,6 +43,9 @@ impl fmt::Display for Missing {
         f.write_str("the recipe lacks an answer for")?;
         for (at, key) in self.schemas.iter().enumerate() {
             write!(f, "{} {key}", if at == 0 { "" } else { "," })?;
+        }
+        for (at, question) in self.look_ups.iter().enumerate() {
+            write!(f, "{} {}", if at == 0 { "" } else { "," }, question.request)?;
         }
         Ok(())
     }

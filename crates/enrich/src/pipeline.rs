@@ -17,7 +17,8 @@ use serde_json::Value;
 
 use crate::collector_row;
 use crate::container::{self, Contents, Entry};
-use crate::enrichments::{Rewritten, Work};
+use crate::enrichments::{self, Rewritten, Work};
+use crate::look_up::{Answers, Asking, Question};
 use crate::request::{Parameters, Request};
 use crate::self_describing::{CONTEXTS, Checked, Checker, UNSTRUCT_EVENT};
 use crate::validate::AtomicErrors;
@@ -33,9 +34,23 @@ const ETL_TSTAMP_BYTES: usize = "2026-11-22 10:00:00.123".len();
 /// Enriches one raw record. Gives at least one outcome; an outcome's index is its place.
 ///
 /// # Errors
-/// When registries must be asked first: all that one look at the record can find. Never without a resolver.
+/// When something must be asked first: all that one look at the record can find. Never for a recipe without a resolver
+/// and without enrichments that look up.
 pub fn enrich(record: &RawRecord<'_>, recipe: &Recipe) -> Result<Vec<Outcome>, Missing> {
-    let mut run = Run { record, recipe, open: RefCell::default(), outcomes: Vec::new() };
+    enrich_knowing(record, recipe, &Answers::default())
+}
+
+/// The same for a record about which some look-ups were answered already.
+///
+/// # Errors
+/// As [`enrich`], for what else must be asked.
+pub fn enrich_knowing(
+    record: &RawRecord<'_>,
+    recipe: &Recipe,
+    answers: &Answers,
+) -> Result<Vec<Outcome>, Missing> {
+    let (open, asked) = (RefCell::default(), RefCell::default());
+    let mut run = Run { record, recipe, answers, open, asked, outcomes: Vec::new() };
     match container::open(record.bytes, recipe.settings()) {
         Contents::Bare(bytes) => match collector_row::read(bytes) {
             Some(row) => run.bad(row, Timestamp(0)),
@@ -48,12 +63,18 @@ pub fn enrich(record: &RawRecord<'_>, recipe: &Recipe) -> Result<Vec<Outcome>, M
         run.unreadable("empty compressed payload".to_owned());
     }
     let mut schemas = run.open.into_inner();
-    if schemas.is_empty() {
+    let mut look_ups = run.asked.into_inner();
+    if schemas.is_empty() && look_ups.is_empty() {
         return Ok(run.outcomes);
     }
     schemas.sort();
     schemas.dedup();
-    Err(Missing { schemas })
+    if !schemas.is_empty() {
+        look_ups.clear();
+    }
+    look_ups.sort_by_cached_key(Question::digest);
+    look_ups.dedup_by(|a, b| a.digest() == b.digest());
+    Err(Missing { schemas, look_ups })
 }
 
 /// One record on its way.
@@ -62,10 +83,14 @@ struct Run<'a> {
     recipe: &'a Recipe,
     /// Questions that nobody has answered; if there are any, the outcomes are not.
     open: RefCell<Vec<SchemaKey>>,
+    /// What was answered about this record.
+    answers: &'a Answers,
+    /// Look-ups that nobody has answered; as above.
+    asked: RefCell<Vec<Question>>,
     outcomes: Vec<Outcome>,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
     fn entry(&mut self, entry: Entry) {
         match entry {
             Entry::Payload(bytes) => self.payload(&bytes),
@@ -123,10 +148,11 @@ impl Run<'_> {
             self.outcomes.push(Outcome::Dropped { rule });
             return;
         }
+        let pii = work.pii.take();
         let mut wrong = Wrong { input, enrichments, ..Wrong::default() };
         let enriched = self.finish(work, infos, &mut wrong);
         if wrong.is_nothing() {
-            return self.good(enriched);
+            return self.good_and_its_pii(enriched, pii);
         }
         let failed = self.recipe.settings().failed_events;
         let failed = failed.then(|| wrong.failed_event(enriched.clone()));
@@ -141,11 +167,14 @@ impl Run<'_> {
     /// Phase 1: starting values, parameters, self-describing event, contexts. Failures stand in this order; `infos` is
     /// told of superseded schemas.
     fn map_and_validate<'r>(
-        &self,
+        &'r self,
         request: &'r Request,
         parameters: &'r Parameters,
         infos: &mut Vec<Value>,
-    ) -> (Work<'r>, Vec<Failure>) {
+    ) -> (Work<'r>, Vec<Failure>)
+    where
+        'a: 'r,
+    {
         let mut errors = AtomicErrors::default();
         let mut event = starting_values(request, &mut errors);
         let texts = parameters::apply(parameters, &mut event, &mut errors);
@@ -172,6 +201,10 @@ impl Run<'_> {
             }
         }
         let work = Work {
+            record: self.record,
+            index: self.outcomes.len(),
+            json_depth_max: self.recipe.settings().json_depth_max,
+            look_ups: Asking::new(self.answers, &self.asked),
             request,
             parameters,
             event,
@@ -182,6 +215,7 @@ impl Run<'_> {
             referrer_uri: None,
             page_query: OnceCell::new(),
             rewritten: Rewritten::default(),
+            pii: None,
             dropped: None,
         };
         (work, failures)
@@ -245,6 +279,19 @@ impl Run<'_> {
             schemas: self.recipe.schemas(),
             open: &self.open,
             json_depth_max: self.recipe.settings().json_depth_max,
+        }
+    }
+
+    /// The event, and behind it the one that tells what personal data was replaced in it.
+    fn good_and_its_pii(&mut self, event: EnrichedEvent, pii: Option<Value>) {
+        let Some(data) = pii else { return self.good(event) };
+        let index = self.outcomes.len() + 1;
+        let id = event_id::derive(self.record.partition, self.record.offset, index);
+        let told = enrichments::transformation_event(&event, data, id);
+        self.good(event);
+        // One that is too large became a bad row, which shows nothing in clear that it would not show anyway.
+        if matches!(self.outcomes.last(), Some(Outcome::Enriched(_))) {
+            self.good(told);
         }
     }
 

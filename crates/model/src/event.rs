@@ -170,6 +170,35 @@ macro_rules! columns {
                 )*
                 Ok(event)
             }
+
+            /// The value of the column at this place of [`COLUMNS`].
+            pub fn cell(&self, at: usize) -> Cell<'_> {
+                const CELLS: [fn(&EnrichedEvent) -> Cell<'_>; 131] =
+                    [$(|event| cell_of!($kind, event.$name)),*];
+                CELLS[at](self)
+            }
+
+            /// Sets the column at this place of [`COLUMNS`] from its TSV form.
+            ///
+            /// # Errors
+            /// When the text does not have the column's form; the column keeps its value.
+            pub fn set(&mut self, at: usize, text: Option<&str>) -> Result<(), InvalidTsv> {
+                const SETTERS: [fn(&mut EnrichedEvent, Option<&str>) -> bool; 131] = [$(|event, text| {
+                    let value = text.and_then(|text| parse_cell!($kind, text));
+                    let fits = value.is_some() == text.is_some();
+                    if fits {
+                        event.$name = value;
+                    }
+                    fits
+                }),*];
+                match SETTERS[at](self, text) {
+                    true => Ok(()),
+                    false => {
+                        let text = text.unwrap_or_default().to_owned();
+                        Err(InvalidTsv::Cell { column: COLUMNS[at].name, text })
+                    }
+                }
+            }
         }
     };
 }

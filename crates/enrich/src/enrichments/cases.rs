@@ -4,16 +4,18 @@
 //! are our own stand beside each enrichment and in `tests/enrichments.rs`. A case sets columns and request as it likes,
 //! so that rules show that no request could lead to.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use model::event::EnrichedEvent;
+use model::position::{Offset, Partition, RawRecord};
 use model::time::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::{Asset, Assets, Config, Enrichments, Work};
+use super::{Asset, Assets, Config, Enrichments, Rewritten, Work};
 use crate::charset::Charset;
+use crate::look_up::{Answers, Asking};
 use crate::request::{Parameters, Request};
 
 fn fixtures() -> Option<PathBuf> {
@@ -78,7 +80,14 @@ fn run(enrichments: &Enrichments, input: &Value) -> (Map<String, Value>, Vec<(St
         true_tstamp: text("derived_tstamp").and_then(|at| Timestamp::from_tsv(&at)),
         ..EnrichedEvent::default()
     };
+    let partition = Partition::of_stream("raw", 0);
+    let record = RawRecord { partition: &partition, offset: Offset::BEGINNING, bytes: &[] };
+    let (answers, asked) = (Answers::default(), RefCell::default());
     let mut work = Work {
+        record: &record,
+        index: 0,
+        json_depth_max: 50,
+        look_ups: Asking::new(&answers, &asked),
         request: &request,
         parameters: &parameters,
         event,
@@ -88,6 +97,8 @@ fn run(enrichments: &Enrichments, input: &Value) -> (Map<String, Value>, Vec<(St
         page_uri: None,
         referrer_uri: None,
         page_query: OnceCell::new(),
+        rewritten: Rewritten::default(),
+        pii: None,
         dropped: None,
     };
     let failures = enrichments.run(&mut work);

@@ -253,6 +253,8 @@ impl Enrichments {
                     Err(error) => (vec![error], None),
                 },
                 Step::Configured { enrichment, name } => match enrichment.run(work) {
+                    // Nobody will see what later steps would make of it.
+                    Ok(()) if work.dropped.is_some() => return Vec::new(),
                     Ok(()) => continue,
                     Err(errors) => (errors, Some(name)),
                 },

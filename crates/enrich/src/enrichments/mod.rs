@@ -7,6 +7,7 @@
 mod configured;
 
 mod anon_ip;
+mod api_request;
 mod asn_lookups;
 mod bot_detection;
 mod campaign_attribution;
@@ -17,10 +18,13 @@ mod cross_navigation;
 mod derived_tstamp;
 mod event_fingerprint;
 mod event_name;
+mod event_spec;
 mod http_header_extractor;
 mod iab;
 mod ip_lookups;
+mod javascript;
 mod page_url;
+mod pii;
 mod referer_parser;
 mod referrer;
 mod ua_parser;
@@ -29,18 +33,24 @@ mod yauaa;
 // What several of them use.
 mod cache;
 mod hash;
+mod inputs;
 mod rule_set;
 
 #[cfg(test)]
 mod cases;
+
+#[cfg(test)]
+mod trial;
 
 use std::cell::OnceCell;
 
 use model::bad_row::EnrichmentError;
 use model::event::EnrichedEvent;
 use model::iglu::{SchemaKey, SelfDescribing};
+use model::position::RawRecord;
 use serde_json::Value;
 
+use crate::look_up::Asking;
 use crate::querystring::{self, Pair};
 use crate::request::{Parameters, Request};
 use crate::uri::Uri;
@@ -48,6 +58,7 @@ use crate::uri::Uri;
 pub(crate) use configured::print;
 pub use configured::{Asset, Assets, Config, Enrichments, InvalidEnrichment};
 use configured::{Enrichment, Kind};
+pub(crate) use pii::transformation_event;
 #[cfg(test)]
 pub(crate) use {
     cross_domain::split as split_cross_domain, derived_tstamp::derive as derive_tstamp,
@@ -55,6 +66,12 @@ pub(crate) use {
 
 /// An event on its way through the steps. Its JSON columns are not printed yet: they stand beside it.
 pub(crate) struct Work<'a> {
+    pub(crate) record: &'a RawRecord<'a>,
+    /// The place of the event among the outcomes of its record.
+    pub(crate) index: usize,
+    pub(crate) json_depth_max: u32,
+    /// For what only the world outside knows.
+    pub(crate) look_ups: Asking<'a>,
     pub(crate) request: &'a Request,
     /// The event's parameters, as the adapter gave them.
     pub(crate) parameters: &'a Parameters,
@@ -73,6 +90,8 @@ pub(crate) struct Work<'a> {
     pub(crate) page_query: OnceCell<Vec<Pair>>,
     /// What a script has written over.
     pub(crate) rewritten: Rewritten,
+    /// The data of the event that tells which personal data was replaced.
+    pub(crate) pii: Option<Value>,
     /// The rule that leaves the event out.
     pub(crate) dropped: Option<String>,
 }
@@ -117,7 +136,12 @@ const ORDER: &[Place] = &[
     Place::Configured(&asn_lookups::KIND), // After ip_lookups: it marks the network that was found.
     // After iab, yauaa and asn_lookups: it reads what they added.
     Place::Configured(&bot_detection::KIND),
-    Place::Configured(&anon_ip::KIND), // After all that needs the whole address.
+    // After all that makes entities without asking anybody: a script sees what they have made, and the whole address.
+    Place::Configured(&javascript::KIND),
+    Place::Configured(&api_request::KIND), // After the scripts: it may ask with what they have made.
+    Place::Configured(&anon_ip::KIND),     // After all that needs the whole address.
+    Place::Configured(&pii::KIND),         // After all that needs the clear values.
+    Place::Configured(&event_spec::KIND), // Last: it counts the entities that all others have made.
 ];
 
 /// Enrichments of Snowplow that are known by name and not made, and why.
@@ -130,6 +154,8 @@ const LEFT_OUT: &[(&str, &str)] = &[
         "weather_enrichment_config",
         "Snowplow runs it before there is a location, so that every event fails; remove the file",
     ),
+    ("sql_query_enrichment_config", "it is not made yet"),
+    ("currency_conversion_config", "it is not made yet"),
 ];
 
 impl<'a> Work<'a> {

@@ -40,6 +40,7 @@ pub(super) const FILES: &[(&str, &str)] = &[
     schema!("com.snowplowanalytics.snowplow/contexts/jsonschema/1-0-1"),
     schema!("com.snowplowanalytics.snowplow/cross_navigation/jsonschema/1-0-0"),
     schema!("com.snowplowanalytics.snowplow/duplicate/jsonschema/1-0-0"),
+    schema!("com.snowplowanalytics.snowplow/event_specification/jsonschema/1-0-4"),
     schema!("com.snowplowanalytics.snowplow/failure/jsonschema/1-0-0"),
     schema!("com.snowplowanalytics.snowplow/focus_form/jsonschema/1-0-0"),
     schema!("com.snowplowanalytics.snowplow/geolocation_context/jsonschema/1-1-0"),
