@@ -16,6 +16,7 @@ use model::iglu::SchemaKey;
 use crate::Error;
 use crate::ask::{Ask, Unanswered};
 use crate::facts::{Facts, Under};
+use crate::look_ups::{LookUp, LookUps};
 use crate::resolve::{Said, resolve};
 
 /// Answers in memory where nobody says how many.
@@ -44,6 +45,7 @@ pub struct Answers {
     /// Questions under way, so that each is asked once however many wait for it.
     under_way: Mutex<HashMap<(Under, SchemaKey), Slot>>,
     asked: Mutex<BTreeMap<(String, Said), u64>>,
+    pub(crate) look_ups: LookUps,
     /// Moves the place where a list of questions is begun, so that none is always behind one that fails.
     turn: AtomicUsize,
 }
@@ -78,14 +80,23 @@ impl Answers {
         ask: Option<Arc<dyn Ask>>,
         in_memory_max: usize,
     ) -> Result<Answers, Error> {
+        let look_ups = LookUps::recording(Arc::clone(&files), data_dir);
         let facts = Facts::new(files, data_dir);
         facts.tidy()?;
-        Ok(Answers { facts: Some(facts), ask, in_memory_max, ..Answers::none() })
+        Ok(Answers { facts: Some(facts), ask, in_memory_max, look_ups, ..Answers::none() })
     }
 
     /// Reads the facts of a data folder, and changes nothing there. Nobody is asked.
     pub fn reading(files: Arc<dyn Files>, data_dir: &Path) -> Answers {
-        Answers { facts: Some(Facts::new(files, data_dir)), is_guest: true, ..Answers::none() }
+        let look_ups = LookUps::reading(Arc::clone(&files), data_dir);
+        let facts = Some(Facts::new(files, data_dir));
+        Answers { facts, is_guest: true, look_ups, ..Answers::none() }
+    }
+
+    /// The same, and asks the world outside what enrichments want to know.
+    #[must_use]
+    pub fn looking_up(self, ask: Arc<dyn LookUp>) -> Answers {
+        Answers { look_ups: self.look_ups.asking(ask), ..self }
     }
 
     /// Asks, and keeps nothing beyond its own life.
@@ -103,6 +114,7 @@ impl Answers {
             memory: Mutex::default(),
             under_way: Mutex::default(),
             asked: Mutex::default(),
+            look_ups: LookUps::default(),
             turn: AtomicUsize::new(0),
         }
     }

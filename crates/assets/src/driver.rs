@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use enrich::look_up;
 use enrich::{Missing, Outcome, Recipe};
 use model::position::RawRecord;
 
@@ -41,8 +42,8 @@ impl Driver {
         }
     }
 
-    /// Asks until the record has all its answers. An answer may lead to further questions (what lies in an envelope), so
-    /// there may be some rounds; each of them brings an answer that was not there before.
+    /// Asks until the record has all its answers. An answer may lead to further questions (what lies in an envelope, what
+    /// a look-up has given), so there may be some rounds; each of them brings an answer that was not there before.
     #[cold]
     fn learn(
         &mut self,
@@ -50,7 +51,20 @@ impl Driver {
         mut missing: Missing,
     ) -> Result<Vec<Outcome>, Error> {
         let mut given = HashMap::new();
+        let mut looked_up = look_up::Answers::default();
         loop {
+            if missing.schemas.is_empty() {
+                let known = looked_up.len();
+                self.answers.look_ups.answer(record, &missing.look_ups, &mut looked_up)?;
+                if looked_up.len() == known {
+                    return Err(Error::Missing(missing));
+                }
+                match enrich::enrich_knowing(record, &self.recipe, &looked_up) {
+                    Ok(outcomes) => return Ok(outcomes),
+                    Err(more) => missing = more,
+                }
+                continue;
+            }
             let Some(resolver) = self.recipe.schemas().resolver() else {
                 return Err(Error::Missing(missing));
             };
@@ -62,7 +76,7 @@ impl Driver {
                 let all = given.iter().map(|(key, answer)| (key.clone(), Arc::clone(answer)));
                 let max = self.answers.in_memory_max();
                 self.recipe = Arc::new(self.recipe.with_answers(all, max));
-                match enrich::enrich(record, &self.recipe) {
+                match enrich::enrich_knowing(record, &self.recipe, &looked_up) {
                     Ok(outcomes) => return Ok(outcomes),
                     Err(more) => missing = more,
                 }

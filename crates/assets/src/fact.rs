@@ -66,12 +66,16 @@ pub(crate) fn encode(key: &SchemaKey, answer: &Answer) -> String {
         errors.map(absence).collect()
     });
     let body = Body { key: key.to_string(), found, absent };
-    let body = serde_json::to_string(&body).expect("texts and JSON values print");
-    format!("{{\"format\":{FORMAT},\n\"sha256\":\"{}\",\n\"fact\":{body}\n}}\n", sha256(&body))
+    frame(&serde_json::to_string(&body).expect("texts and JSON values print"))
 }
 
-/// The answer in the bytes of the fact about `key`.
-pub(crate) fn decode(bytes: &[u8], key: &SchemaKey) -> Result<Answer, Broken> {
+/// The four lines around a body.
+pub(crate) fn frame(body: &str) -> String {
+    format!("{{\"format\":{FORMAT},\n\"sha256\":\"{}\",\n\"fact\":{body}\n}}\n", sha256(body))
+}
+
+/// The body inside of the four lines, as it was written.
+pub(crate) fn body_of(bytes: &[u8]) -> Result<&str, Broken> {
     let damaged = |what: &str| Broken::Damaged(what.to_owned());
     let text = std::str::from_utf8(bytes).map_err(|_| damaged("it is not text"))?;
     let mut lines = text.split('\n');
@@ -90,8 +94,14 @@ pub(crate) fn decode(bytes: &[u8], key: &SchemaKey) -> Result<Answer, Broken> {
     if sum != Some(sha256(body).as_str()) {
         return Err(damaged("its checksum differs"));
     }
-    let body: Body =
-        serde_json::from_str(body).map_err(|error| Broken::Damaged(error.to_string()))?;
+    Ok(body)
+}
+
+/// The answer in the bytes of the fact about `key`.
+pub(crate) fn decode(bytes: &[u8], key: &SchemaKey) -> Result<Answer, Broken> {
+    let damaged = |what: &str| Broken::Damaged(what.to_owned());
+    let body: Body = serde_json::from_str(body_of(bytes)?)
+        .map_err(|error| Broken::Damaged(error.to_string()))?;
     if body.key != key.as_str() {
         return Err(Broken::Damaged(format!("it is about {}", body.key)));
     }
@@ -115,7 +125,7 @@ pub(crate) fn decode(bytes: &[u8], key: &SchemaKey) -> Result<Answer, Broken> {
     }
 }
 
-fn sha256(text: &str) -> String {
+pub(crate) fn sha256(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

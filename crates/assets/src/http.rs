@@ -54,11 +54,6 @@ impl Http {
     /// `keys` are sent to the repositories they stand for, and to nobody else. For HTTPS the certificates of the system
     /// are trusted (`SSL_CERT_FILE` and `SSL_CERT_DIR` name others); proxies come from `HTTP_PROXY` and its like.
     pub fn new(keys: HashMap<(String, String), ApiKey>) -> Http {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = TlsConfig::builder()
-            .root_certs(RootCerts::Specific(Arc::new(certificates())))
-            .unversioned_rustls_crypto_provider(provider)
-            .build();
         let config = Agent::config_builder()
             .timeout_global(Some(TIMEOUT))
             .timeout_connect(Some(CONNECT_TIMEOUT))
@@ -69,7 +64,7 @@ impl Http {
             .max_idle_connections_per_host(AT_ONCE)
             .user_agent(concat!("snowmelt/", env!("CARGO_PKG_VERSION")))
             .accept("application/json")
-            .tls_config(tls)
+            .tls_config(tls())
             .build();
         Http { agent: config.into(), keys }
     }
@@ -205,6 +200,14 @@ fn describe(error: &ureq::Error) -> String {
         ureq::Error::Timeout(_) => format!("no answer within {} seconds", TIMEOUT.as_secs()),
         other => other.to_string(),
     }
+}
+
+/// rustls with ring, and the certificates of the system.
+pub(crate) fn tls() -> TlsConfig {
+    TlsConfig::builder()
+        .root_certs(RootCerts::Specific(Arc::new(certificates())))
+        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .build()
 }
 
 /// The certificates that the system trusts. One that cannot be read is left out; without any, HTTPS says so.

@@ -11,6 +11,7 @@
 //! - [`driver`]: a record to its outcomes.
 //! - [`answers`]: what is known, in memory and as facts, and the asking.
 //! - [`ask`], [`http`]: one question to one registry.
+//! - [`look_ups`], [`look_up_http`]: what enrichments ask the world outside, recorded for each record.
 
 pub mod registry;
 
@@ -35,6 +36,14 @@ mod resolve;
 pub mod ask;
 
 pub mod http;
+
+mod look_up_cache;
+
+mod look_up_facts;
+
+pub mod look_ups;
+
+pub mod look_up_http;
 
 #[cfg(test)]
 mod scripted;
@@ -119,6 +128,17 @@ pub enum Error {
         path.display()
     )]
     NewerFact { path: PathBuf, format: u64, known: u64 },
+    /// A fact about a look-up that is not what was recorded.
+    #[error(
+        "{}: the fact about a look-up is damaged: {what} (restore the file from a backup; without it the question is asked again, and may be answered otherwise than before)",
+        path.display()
+    )]
+    DamagedLookUp { path: PathBuf, what: String },
+    /// An enrichment looks something up, but this process asks nobody.
+    #[error(
+        "nobody has answered yet what {enrichment} asks: {request}, and no look-up is made here (the enricher of the running server makes them)"
+    )]
+    NobodyLooksUp { enrichment: &'static str, request: String },
     /// A resolver configuration that cannot be used.
     #[error("resolver configuration {}: {what}", path.display())]
     ResolverConfig { path: PathBuf, what: String },
@@ -128,7 +148,13 @@ impl Error {
     /// Whether the record waits for an answer from outside; nothing here is broken, and trying again is all there is to
     /// do.
     pub fn waits(&self) -> bool {
-        matches!(self, Error::Missing(_) | Error::NobodyToAsk { .. } | Error::Unanswered(_))
+        matches!(
+            self,
+            Error::Missing(_)
+                | Error::NobodyToAsk { .. }
+                | Error::NobodyLooksUp { .. }
+                | Error::Unanswered(_)
+        )
     }
 }
 

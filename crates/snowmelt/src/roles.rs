@@ -397,7 +397,8 @@ impl Recipes {
             .as_ref()
             .map_or(assets::answers::IN_MEMORY_DEFAULT, |resolver| resolver.in_memory_max);
         let answers = Answers::open(Arc::clone(files), data_dir, ask, in_memory_max)
-            .context("open the facts")?;
+            .context("open the facts")?
+            .looking_up(Arc::new(assets::look_up_http::LookUpHttp::new(Vec::new())));
         let (files, enrich) = (Arc::clone(files), config.enrich.clone());
         let enrichments = Source::new(Arc::clone(&files), enrich.configured());
         Ok(Recipes { files, enrich, enrichments, resolver, answers: Arc::new(answers) })

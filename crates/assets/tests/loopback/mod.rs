@@ -7,7 +7,7 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
@@ -30,8 +30,10 @@ pub enum Behaviour {
 /// A request that came.
 #[derive(Clone, Debug)]
 pub struct Request {
+    pub method: String,
     pub path: String,
     pub headers: Vec<(String, String)>,
+    pub body: String,
 }
 
 #[derive(Default)]
@@ -89,7 +91,18 @@ impl Registry {
     }
 
     pub fn behave(&self, path: &str, behaviour: Behaviour) {
-        self.shared.0.lock().unwrap().paths.insert(format!("/schemas/{path}"), behaviour);
+        self.behave_at(&format!("/schemas/{path}"), behaviour);
+    }
+
+    /// As [`Registry::behave`], for a server that is no registry: the whole path with its query.
+    pub fn behave_at(&self, path: &str, behaviour: Behaviour) {
+        self.shared.0.lock().unwrap().paths.insert(path.to_owned(), behaviour);
+    }
+
+    /// How a whole path is answered.
+    pub fn answer_at(&self, path: &str, status: u16, body: &str) {
+        let says = Behaviour::Says(status, String::new(), body.as_bytes().to_vec());
+        self.behave_at(path, says);
     }
 
     /// How everything is answered, whatever was published; `None` to be as before.
@@ -170,13 +183,19 @@ fn serve(connection: TcpStream, shared: &Shared) -> Option<()> {
             }
             lines.push(line.trim().to_owned());
         }
-        let path = lines.first()?.split(' ').nth(1)?.to_owned();
+        let mut words = lines.first()?.split(' ').map(str::to_owned);
+        let (method, path) = (words.next()?, words.next()?);
         let headers = lines[1..].iter().filter_map(|line| line.split_once(": "));
-        let headers =
+        let headers: Vec<(String, String)> =
             headers.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
+        let length = headers.iter().find(|(name, _)| name == "content-length");
+        let length = length.and_then(|(_, length)| length.parse().ok()).unwrap_or(0);
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).ok()?;
+        let body = String::from_utf8(body).ok()?;
         let behaviour = {
             let mut state = shared.0.lock().unwrap();
-            state.requests.push(Request { path: path.clone(), headers });
+            state.requests.push(Request { method, path: path.clone(), headers, body });
             let behaviour = state.all.as_ref().or_else(|| state.paths.get(&path));
             behaviour.cloned().unwrap_or(Behaviour::Says(404, String::new(), b"{}".to_vec()))
         };

@@ -324,7 +324,7 @@ fn hostile_scripts_are_stopped() {
         ("(function f() { f() })()", "stack"),
         ("JSON.parse('['.repeat(1000000))", "Error"),
         ("let a = []; for (let i = 0; i < 1e5; i++) a = [a]; return a", "Error"),
-        ("const d = {valueOf() { for (;;) {} }}; event.setTxn_id(d)", "steps"),
+        ("const d = {toString() { for (;;) {} }}; event.setTxn_id(d)", "steps"),
         ("return [{toJSON() { for (;;) {} }}]", "steps"),
         ("throw {get name() { for (;;) {} }, toString() { for (;;) {} }}", "steps"),
         (
