@@ -98,6 +98,7 @@ fn every_durable_format_has_its_page_and_the_architecture_links_it() {
         "manifest.md",
         "table-files.md",
         "facts.md",
+        "spool.md",
     ] {
         let page = pages.get(name).unwrap_or_else(|| panic!("docs/formats/{name} is missing"));
         assert!(

@@ -7,17 +7,17 @@
 
 use crate::config::Compression;
 use crate::container::Container;
+use crate::sink::store::{Refusal, Storing};
 use bytes::Bytes;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-use stream::{Appended, Error};
 use tokio::sync::oneshot;
 
 /// What became of a record.
-pub(crate) type Stored = Result<Appended, Error>;
+pub(crate) type Stored = Result<(), Refusal>;
 
 /// Stores records; called once for each closed record, from a task.
-pub(crate) type Store = dyn Fn(Vec<Bytes>) -> stream::Append + Send + Sync;
+pub(crate) type Store = dyn Fn(Vec<Bytes>) -> Storing + Send + Sync;
 
 /// The record that is open now.
 pub(crate) struct Batching {
@@ -133,13 +133,15 @@ mod tests {
     use super::*;
     use crate::container::tests::read;
     use model::position::Offset;
+    use model::time::Timestamp;
     use std::time::Duration;
     use stream::Stream;
     use stream::memory::Memory;
 
     fn batching(raw: &Memory, record_bytes_max: usize) -> Arc<Batching> {
         let raw = raw.clone();
-        let store = move |records| raw.append(&raw.partitions()[0].clone(), records);
+        let store = crate::sink::store::Store::direct(Arc::new(raw));
+        let store = move |records| store.store(records, &Bytes::new(), Timestamp(0));
         let config = Compression { enabled: true, ..Compression::default() };
         Batching::new(&config, record_bytes_max, Box::new(store))
     }

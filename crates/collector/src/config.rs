@@ -10,8 +10,16 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+mod delivery;
+
+mod operations;
+
 mod surface;
 
+pub use delivery::{
+    Ack, BackoffPolicy, Buffer, Durability, OnFull, SinkConfig, SpoolConfig, Streams,
+};
+pub use operations::{AccessLog, Health, Metrics, Monitoring, Ssl, Statsd};
 pub use surface::{
     Compat, Compression, CompressionType, CookieBounce, CrossDomain, DoNotTrackCookie, Hsts, P3p,
     Profile, RedirectMacro, RootResponse,
@@ -67,6 +75,29 @@ pub struct Config {
     pub networking: Networking,
     /// The bound on what is held while it waits for the disk.
     pub memory: Memory,
+    /// When a request hears 200, and what happens while the sink is away.
+    pub durability: Durability,
+    /// The two sinks.
+    pub streams: Streams,
+    /// HTTPS.
+    pub ssl: Ssl,
+    /// What is told to others.
+    pub monitoring: Monitoring,
+    /// `/health` and `/sink-health`.
+    pub health: Health,
+    /// One JSON object per request.
+    pub access_log: AccessLog,
+    /// How long requests are taken after SIGTERM, so that a balancer notices before the port is closed. Default: 0s.
+    #[serde(with = "model::duration::serde")]
+    #[schemars(with = "String", extend("format" = "duration"))]
+    pub pre_termination_period: Duration,
+    /// Whether `/health` answers 503 from SIGTERM on. Default: false.
+    pub pre_termination_unhealthy: bool,
+    /// How long records are sent to the sinks at the end, beginning when the last request is answered. Default: 30s.
+    /// What is left then stays in the spool if there is one, and its count is the exit's reason.
+    #[serde(with = "model::duration::serde")]
+    #[schemars(with = "String", extend("format" = "duration"))]
+    pub drain_deadline: Duration,
     /// How long requests that are under way may take to finish at shutdown. Default: 10s.
     #[serde(with = "model::duration::serde")]
     #[schemars(with = "String", extend("format" = "duration"))]
@@ -218,6 +249,15 @@ impl Default for Config {
             compression: Compression::default(),
             networking: Networking::default(),
             memory: Memory::default(),
+            durability: Durability::default(),
+            streams: Streams::default(),
+            ssl: Ssl::default(),
+            monitoring: Monitoring::default(),
+            health: Health::default(),
+            access_log: AccessLog::default(),
+            pre_termination_period: Duration::ZERO,
+            pre_termination_unhealthy: false,
+            drain_deadline: Duration::from_secs(30),
             termination_deadline: Duration::from_secs(10),
             version: default_version(),
         }
@@ -356,7 +396,14 @@ impl Config {
             refuse(timeout.is_zero(), key, "must be above 0");
         }
         surface::check(self, &mut refuse);
+        delivery::check(self, &mut refuse);
+        operations::check(self, &mut refuse);
         if problems.is_empty() { Ok(()) } else { Err(Error::Config(problems)) }
+    }
+
+    /// What can be used but is hardly meant, each with its key.
+    pub fn warnings(&self) -> Vec<String> {
+        delivery::warnings(self)
     }
 }
 

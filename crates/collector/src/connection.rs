@@ -6,7 +6,9 @@
 
 use crate::counters::Reason;
 use crate::head::{BadHead, Framing, Head, Search, Version, View};
+use crate::https;
 use crate::intake::Intake;
+use crate::meter::Measured;
 use crate::places::{Phase, Place};
 use crate::response::{After, Printing};
 use crate::route::{self, Route};
@@ -47,6 +49,20 @@ pub(crate) async fn serve<Io>(
 ) where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
+    serve_over(io, peer, intake, stop, place, false).await;
+}
+
+/// As [`serve`], and says whether the bytes come over TLS.
+pub(crate) async fn serve_over<Io>(
+    io: Io,
+    peer: IpAddr,
+    intake: &Intake,
+    stop: watch::Receiver<bool>,
+    place: &Place,
+    is_tls: bool,
+) where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
     let _open = intake.counters.connection();
     let mut connection = Connection {
         io,
@@ -54,6 +70,8 @@ pub(crate) async fn serve<Io>(
         intake,
         stop,
         place,
+        is_tls,
+        measured: None,
         timer: Timer(Box::pin(tokio::time::sleep(Duration::ZERO))),
         input: BytesMut::with_capacity(BUFFER_BYTES),
         output: Vec::with_capacity(512),
@@ -68,6 +86,9 @@ pub(crate) async fn serve<Io>(
             End::Closed => connection.close().await,
             End::Refused(refusal) => connection.refuse(refusal).await,
         }
+        if let Some(measured) = &connection.measured {
+            intake.meter.abandon(measured);
+        }
         return;
     }
 }
@@ -78,6 +99,9 @@ struct Connection<'a, Io> {
     intake: &'a Intake,
     stop: watch::Receiver<bool>,
     place: &'a Place,
+    is_tls: bool,
+    /// The request under way, until it is answered.
+    measured: Option<Measured>,
     timer: Timer,
     /// What was read and not yet answered; begins with the head of the request under way.
     input: BytesMut,
@@ -112,6 +136,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<'_, Io> {
         let answer_by = Instant::now() + self.intake.config.networking.response_header_timeout;
         let config = &self.intake.config;
         let view = View { head: &head, bytes: &self.input };
+        self.measured = self.intake.meter.begin(head.method, view.path());
+        if let Some(location) = https::location(&config.ssl, view, self.is_tls) {
+            return self.answer_moved(&head, &location, answer_by).await;
+        }
         if config.compat.is_strict_v3() && !view.target_is_legal() {
             return Err(self.bad_head(BadHead::IllegalTarget));
         }
@@ -122,7 +150,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<'_, Io> {
                 self.event(&head, &path, redirect, answer_by).await
             }
             other => {
-                let print = printer(&other, self.intake.stream_healthy());
+                let print = printer(&other, self.intake);
                 self.answer_fixed(&head, print, answer_by).await
             }
         }
@@ -238,6 +266,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<'_, Io> {
         after: After,
         answer_by: Instant,
     ) -> Result<(), End> {
+        if let Some(measured) = &mut self.measured {
+            measured.request_bytes(request_end);
+        }
         self.write(answer_by).await?;
         if after == After::Close {
             return Err(End::Closed);
@@ -257,6 +288,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<'_, Io> {
     async fn write(&mut self, by: Instant) -> Result<(), End> {
         // A client that asks at the last moment still gets its answer.
         let by = by.max(Instant::now() + LINGER);
+        if let Some(measured) = &mut self.measured {
+            measured.answered();
+        }
         self.place.enter(Phase::Transfer);
         let Connection { io, output, timer, place, .. } = self;
         let write = async {
@@ -267,6 +301,12 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<'_, Io> {
             }
         };
         let written = timer.limit(by, write).await;
+        if let Some(measured) = self.measured.take() {
+            match written {
+                Some(true) => self.intake.meter.end(measured, &self.output, self.intake.now()),
+                Some(false) | None => self.intake.meter.abandon(&measured),
+            }
+        }
         self.output.clear();
         match written {
             Some(true) => Ok(()),

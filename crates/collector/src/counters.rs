@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Why a request was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
-    /// The disk reserve is reached (503).
+    /// The disk reserve is reached, or the spool's `max-bytes` (503).
     DiskFull,
-    /// The stream's queue is full (503).
+    /// The stream's queue is full, or too much waits for the sink (503).
     Busy,
     /// The stream takes nothing more until a restart (503).
     Poisoned,

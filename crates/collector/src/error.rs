@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 /// Why the collector did not start.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +16,14 @@ pub enum Error {
     Listen { address: SocketAddr, source: io::Error },
     #[error("start the threads of the collector: {0}")]
     Threads(io::Error),
+    #[error("`collector.ssl.{key}`: {}: {problem}", path.display())]
+    Tls { key: &'static str, path: PathBuf, problem: String },
+    #[error("open the spool: {0}")]
+    Spool(#[source] stream::Error),
+    #[error("`collector.access-log.file`: {source}")]
+    AccessLog { source: io::Error },
+    #[error("`collector.monitoring.metrics.statsd`: {0}")]
+    Statsd(io::Error),
     /// Every problem of the configuration, each with its key.
     #[error("{}", .0.join("; "))]
     Config(Vec<String>),

@@ -6,16 +6,17 @@ use crate::batching::Batching;
 use crate::config::Config;
 use crate::counters::{Counters, Reason};
 use crate::memory::Budget;
+use crate::meter::Meter;
+use crate::sink::store::{Refusal, Store, Storing};
 use crate::sizes::{Fitted, Limits};
 use crate::source_ip;
 use bytes::Bytes;
 use model::causes::Causes;
 use model::time::{Clock, Timestamp};
 use regex::Regex;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use stream::{Append, Appended, Stream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::time::Instant;
 
 /// What all connections share.
 #[derive(Debug)]
@@ -28,13 +29,15 @@ pub(crate) struct Intake {
     /// Matches values of the do-not-track cookie, where there is one.
     pub(crate) do_not_track: Option<Regex>,
     pub(crate) limits: Limits,
-    raw: Arc<dyn Stream>,
+    pub(crate) meter: Arc<Meter>,
+    good: Arc<Store>,
+    /// Where bad rows go; `None` means beside the records that they came with.
+    bad: Option<Arc<Store>>,
     clock: Arc<dyn Clock>,
-    next_partition: Arc<AtomicUsize>,
     /// Where requests share records.
     batching: Option<Arc<Batching>>,
-    /// The last append succeeded, or there was none yet.
-    stream_healthy: AtomicBool,
+    /// The process was asked to end.
+    leaving: AtomicBool,
     draining: AtomicBool,
 }
 
@@ -77,12 +80,28 @@ pub(crate) struct Tally {
 }
 
 impl Intake {
+    /// Over the embedded log alone.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn new(
+        config: Config,
+        raw: Arc<dyn stream::Stream>,
+        clock: Arc<dyn Clock>,
+    ) -> Intake {
+        let meter = Arc::new(Meter::new(false, None));
+        Intake::over(config, Arc::new(Store::direct(raw)), None, meter, clock)
+    }
+
     /// The configuration must have passed [`Config::check`].
-    pub(crate) fn new(config: Config, raw: Arc<dyn Stream>, clock: Arc<dyn Clock>) -> Intake {
-        let next_partition = Arc::new(AtomicUsize::new(0));
+    pub(crate) fn over(
+        config: Config,
+        good: Arc<Store>,
+        bad: Option<Arc<Store>>,
+        meter: Arc<Meter>,
+        clock: Arc<dyn Clock>,
+    ) -> Intake {
         let batching = config.compression.enabled.then(|| {
-            let (raw, turn) = (Arc::clone(&raw), Arc::clone(&next_partition));
-            let store = move |records| append(&*raw, turn.fetch_add(1, Ordering::Relaxed), records);
+            let (good, clock) = (Arc::clone(&good), Arc::clone(&clock));
+            let store = move |records| good.store(records, &Bytes::new(), clock.now());
             let record_bytes_max = config.networking.max_record_size;
             Batching::new(&config.compression, record_bytes_max, Box::new(store))
         });
@@ -93,11 +112,12 @@ impl Intake {
             do_not_track: config.do_not_track_cookie.pattern().unwrap_or_default(),
             limits: Limits::new(&config.networking, config.compat),
             config,
-            raw,
+            meter,
+            good,
+            bad,
             clock,
-            next_partition,
             batching,
-            stream_healthy: AtomicBool::new(true),
+            leaving: AtomicBool::new(false),
             draining: AtomicBool::new(false),
         }
     }
@@ -123,17 +143,40 @@ impl Intake {
         self.draining.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn stream_healthy(&self) -> bool {
-        self.stream_healthy.load(Ordering::Relaxed)
+    /// The process was asked to end: requests are still taken, and `/health` says so if it is to.
+    pub(crate) fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
     }
 
-    /// Hands all records of one request to one partition, where they lie side by side; ready when they are stored. The
+    /// What `/health` says.
+    pub(crate) fn is_healthy(&self) -> bool {
+        !self.config.pre_termination_unhealthy || !self.leaving.load(Ordering::Relaxed)
+    }
+
+    /// What `/sink-health` says.
+    pub(crate) fn sinks_are_healthy(&self) -> bool {
+        self.good.is_healthy() && self.bad.as_ref().is_none_or(|bad| bad.is_healthy())
+    }
+
+    /// Sends what waits for the sinks, until `by`. How many records they have not confirmed.
+    pub(crate) async fn drain_sinks(&self, by: Instant) -> u64 {
+        let bad = async {
+            match &self.bad {
+                Some(bad) => bad.drain(by).await,
+                None => 0,
+            }
+        };
+        let (good, bad) = tokio::join!(self.good.drain(by), bad);
+        good + bad
+    }
+
+    /// Hands all records of one request to its sink, side by side; ready when the request may be answered. The
     /// partitions take turns, or the client's address chooses one.
     pub(crate) fn store(
         &self,
         records: Records,
         ip_address: &str,
-    ) -> (Tally, impl Future<Output = Result<Appended, stream::Error>> + use<>) {
+    ) -> (Tally, impl Future<Output = Result<(), Refusal>> + use<>) {
         let tally = Tally {
             records: records.records.len(),
             bad_rows: records.bad_rows,
@@ -146,20 +189,17 @@ impl Intake {
             _ => None,
         };
         let alone = match shared {
-            None => {
-                let by_address =
-                    self.config.use_ip_address_as_partition_key && ip_address != source_ip::UNKNOWN;
-                let turn = match by_address {
-                    true => hash(ip_address),
-                    false => self.next_partition.fetch_add(1, Ordering::Relaxed),
-                };
-                Some(append(&*self.raw, turn, records.records))
-            }
+            None => Some(self.store_alone(records, ip_address)),
             Some(_) => None,
         };
         let stored = async move {
             match (alone, shared) {
-                (Some(append), _) => append.await,
+                (Some((None, None)), _) => Ok(()),
+                (Some((Some(stored), None) | (None, Some(stored))), _) => stored.await,
+                (Some((Some(good), Some(bad))), _) => {
+                    good.await?;
+                    bad.await
+                }
                 (None, Some(Ok(wait))) => wait.await.unwrap_or_else(|_| Err(not_compressed(None))),
                 (None, Some(Err(error))) => Err(not_compressed(Some(error))),
                 (None, None) => Err(not_compressed(None)),
@@ -168,17 +208,34 @@ impl Intake {
         (tally, stored)
     }
 
-    /// Notes what became of it.
-    pub(crate) fn settle(
+    fn store_alone(
         &self,
-        appended: Result<Appended, stream::Error>,
-        tally: Tally,
-    ) -> Result<(), Reason> {
-        let error = match appended {
-            Ok(_) => {
+        mut records: Records,
+        ip_address: &str,
+    ) -> (Option<Storing>, Option<Storing>) {
+        let by_address =
+            self.config.use_ip_address_as_partition_key && ip_address != source_ip::UNKNOWN;
+        let key =
+            if by_address { Bytes::copy_from_slice(ip_address.as_bytes()) } else { Bytes::new() };
+        match &self.bad {
+            Some(bad) if records.bad_rows > 0 => {
+                let now = self.now();
+                let payloads = records.records.len() - records.bad_rows;
+                let rows = records.records.split_off(payloads);
+                let good = (payloads > 0).then(|| self.good.store(records.records, &key, now));
+                (good, Some(bad.store(rows, &key, now)))
+            }
+            _ => (Some(self.good.store(records.records, &key, self.now())), None),
+        }
+    }
+
+    /// Notes what became of it.
+    pub(crate) fn settle(&self, stored: Result<(), Refusal>, tally: Tally) -> Result<(), Reason> {
+        let error = match stored {
+            Ok(()) => {
                 self.counters.accept(tally.records, tally.bad_rows, tally.bytes);
-                if !self.stream_healthy.swap(true, Ordering::Relaxed) {
-                    tracing::info!(stream = self.raw.name(), "records are taken again");
+                if self.good.settle(true) {
+                    tracing::info!(sink = self.good.name(), "records are taken again");
                 }
                 return Ok(());
             }
@@ -187,34 +244,30 @@ impl Intake {
         let reason = reason_of(&error);
         self.counters.reject(reason);
         // Each refusal is counted; only the first of a row is logged, since a full disk refuses thousands a second.
-        let was_healthy =
-            reason != Reason::TooLarge && self.stream_healthy.swap(false, Ordering::Relaxed);
-        if was_healthy {
-            tracing::warn!(stream = self.raw.name(), error = %Causes(&error), "requests are answered 503");
+        if reason != Reason::TooLarge && self.good.settle(false) {
+            tracing::warn!(sink = self.good.name(), error = %Causes(&error), "requests are answered 503");
         }
         Err(reason)
     }
 }
 
-fn append(raw: &dyn Stream, turn: usize, records: Vec<Bytes>) -> Append {
-    let partitions = raw.partitions();
-    raw.append(&partitions[turn % partitions.len()], records)
-}
-
-/// The same for equal texts in every process of one build.
-fn hash(text: &str) -> usize {
-    let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
-    // Which bits are lost on a small machine does not matter.
-    hasher.finish() as usize
-}
-
-fn not_compressed(error: Option<std::io::Error>) -> stream::Error {
+fn not_compressed(error: Option<std::io::Error>) -> Refusal {
     let error = error.unwrap_or_else(|| std::io::Error::other("nobody stored the record"));
-    stream::Error::Io { action: "compress", path: "a record".into(), source: Arc::new(error) }
+    let source = Arc::new(error);
+    stream::Error::Io { action: "compress", path: "a record".into(), source }.into()
 }
 
-fn reason_of(error: &stream::Error) -> Reason {
+fn reason_of(refusal: &Refusal) -> Reason {
+    match refusal {
+        Refusal::Stream(error) => reason_of_stream(error),
+        Refusal::MemoryFull => Reason::Busy,
+        Refusal::SpoolFull => Reason::DiskFull,
+        Refusal::TooLarge(_) => Reason::TooLarge,
+        Refusal::Closed => Reason::Closed,
+    }
+}
+
+fn reason_of_stream(error: &stream::Error) -> Reason {
     match error {
         stream::Error::Full { .. } => Reason::DiskFull,
         stream::Error::Busy { .. } => Reason::Busy,

@@ -9,8 +9,9 @@
 //! the structure of the bytes, `route` says what a path means, `event` what the request comes to with the help of
 //! `identity`, `redirect` and `query`; `record` writes the collector payload with the help of `source_ip`,
 //! `content_type` and `cookie`; `sizes` makes several of one that is too large, or `bad_rows`, with the help of
-//! `split`; `intake` hands them to the stream, alone or by `batching` in a `container`; and `response` prints the answer
-//! with `cors` and `http_date`. [`counters`] and `memory` keep account.
+//! `split`; `intake` hands them to a [`sink`], alone or by `batching` in a `container`; and `response` prints the answer
+//! with `cors` and `http_date`. [`counters`], [`meter`] and `memory` keep account; `tls`, `https`, `health_port`, `statsd`
+//! and `access_log` are what an operator wants besides.
 
 pub mod config;
 
@@ -58,11 +59,27 @@ mod batching;
 
 mod container;
 
+pub mod sink;
+
+pub mod times;
+
 mod cors;
 
 mod response;
 
 mod http_date;
+
+pub mod meter;
+
+mod statsd;
+
+mod access_log;
+
+mod tls;
+
+mod https;
+
+mod health_port;
 
 mod memory;
 

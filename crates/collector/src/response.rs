@@ -222,6 +222,15 @@ impl Printing<'_> {
         self.end(out, Some(0));
     }
 
+    /// Sends the client to another address for good.
+    pub(crate) fn moved(self, out: &mut Vec<u8>, location: &str) {
+        begin(out, "301 Moved Permanently");
+        put(out, "Location: ");
+        put(out, location);
+        put(out, "\r\n");
+        self.end(out, Some(0));
+    }
+
     fn body(self, out: &mut Vec<u8>, body: &str) {
         self.end(out, Some(body.len()));
         if !self.head_only {

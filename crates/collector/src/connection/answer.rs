@@ -25,12 +25,17 @@ use tokio::time::Instant;
 pub(super) type Print = fn(Printing<'_>, &mut Vec<u8>, Option<&str>);
 
 /// How a route that is no event is answered.
-pub(super) fn printer(route: &Route<'_>, stream_healthy: bool) -> Print {
+pub(super) fn printer(route: &Route<'_>, intake: &Intake) -> Print {
+    let health = |is_well: bool| -> Print {
+        match is_well {
+            true => |printing, out, _| printing.health(out, true),
+            false => |printing, out, _| printing.health(out, false),
+        }
+    };
     match route {
         Route::Preflight => |printing, out, origin| printing.preflight(out, origin),
-        Route::Health => |printing, out, _| printing.health(out, true),
-        Route::SinkHealth if stream_healthy => |printing, out, _| printing.health(out, true),
-        Route::SinkHealth => |printing, out, _| printing.health(out, false),
+        Route::Health => health(intake.is_healthy()),
+        Route::SinkHealth => health(intake.sinks_are_healthy()),
         Route::Robots => |printing, out, _| printing.robots(out),
         Route::Root => |printing, out, _| printing.root(out),
         Route::CrossDomain => |printing, out, _| printing.cross_domain(out),
@@ -119,6 +124,20 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<'_, Io> {
         printing.unavailable(&mut self.output, view.get(Known::Origin).as_deref());
         self.write(answer_by).await?;
         Err(End::Closed)
+    }
+
+    /// Sends the client elsewhere for good.
+    pub(super) async fn answer_moved(
+        &mut self,
+        head: &Head,
+        location: &str,
+        answer_by: Instant,
+    ) -> Result<(), End> {
+        let after = self.after(head, false);
+        let (config, now) = (&self.intake.config, self.intake.now());
+        let head_only = head.method == Method::Head;
+        Printing { config, now, after, head_only }.moved(&mut self.output, location);
+        self.finish(head, head.length, false, after, answer_by).await
     }
 
     /// Answers what is no event.

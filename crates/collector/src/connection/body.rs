@@ -114,7 +114,11 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<'_, Io> {
             return Ok(());
         }
         self.output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
-        self.write(by).await
+        // Only an answer ends the measuring.
+        let measured = self.measured.take();
+        let written = self.write(by).await;
+        self.measured = measured;
+        written
     }
 
     /// Reads a body that nobody wants.

@@ -1,0 +1,193 @@
+//! What an operator relies on: HTTPS and its certificate's renewal, health under overload, metrics that are sent, the
+//! access log.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must panic")]
+
+mod support;
+
+use collector::config::{AccessLog, Health, Ssl, Statsd};
+use collector::server::{Running, start};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use stream::memory::Memory;
+use support::{Client, Collector, FixedClock, loopback};
+use tempfile::TempDir;
+
+/// Writes a certificate of `localhost`; returns it.
+fn write_certificate(ssl: &Ssl) -> rustls::pki_types::CertificateDer<'static> {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(ssl.cert_file.as_ref().unwrap(), made.cert.pem()).unwrap();
+    std::fs::write(ssl.key_file.as_ref().unwrap(), made.signing_key.serialize_pem()).unwrap();
+    made.cert.der().clone()
+}
+
+fn ssl(dir: &Path) -> Ssl {
+    Ssl {
+        enable: true,
+        port: 0,
+        cert_file: Some(dir.join("cert.pem")),
+        key_file: Some(dir.join("key.pem")),
+        ..Ssl::default()
+    }
+}
+
+/// A request over TLS by somebody who trusts this certificate alone; `None` when there is no connection.
+fn over_tls(
+    address: SocketAddr,
+    trusted: &rustls::pki_types::CertificateDer<'static>,
+    request: &str,
+) -> Option<String> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(trusted.clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = "localhost".try_into().unwrap();
+    let mut client = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut socket = TcpStream::connect(address).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut tls = rustls::Stream::new(&mut client, &mut socket);
+    tls.write_all(request.as_bytes()).ok()?;
+    let mut answer = Vec::new();
+    // The pixel is no text, and the end of a connection without a farewell is an end all the same.
+    let _ = tls.read_to_end(&mut answer);
+    Some(String::from_utf8_lossy(&answer).into_owned())
+}
+
+const EVENT: &str = "GET /i?e=pv HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+
+fn with_ssl(ssl: Ssl) -> (Running, Memory) {
+    let raw = Memory::new("raw", 1);
+    let config = collector::Config { ssl, ..loopback() };
+    (start(config, Arc::new(raw.clone()), Arc::new(FixedClock)).unwrap(), raw)
+}
+
+#[test]
+fn events_come_over_https_and_a_renewed_certificate_needs_no_restart() {
+    let dir = TempDir::new().unwrap();
+    let ssl = ssl(dir.path());
+    let first = write_certificate(&ssl);
+    let (running, _raw) = with_ssl(ssl.clone());
+    let https = running.https.unwrap();
+    let answer = over_tls(https, &first, EVENT).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\nSet-Cookie: sp="), "{answer}");
+    assert!(running.https != Some(running.address), "plain HTTP has a port of its own");
+
+    let second = write_certificate(&ssl);
+    assert!(over_tls(https, &second, EVENT).is_none(), "not before it is read");
+    running.reload_certificate().unwrap();
+    assert!(over_tls(https, &second, EVENT).unwrap().starts_with("HTTP/1.1 200"));
+    assert!(over_tls(https, &first, EVENT).is_none());
+
+    std::fs::write(ssl.key_file.as_ref().unwrap(), "half a fi").unwrap();
+    let error = running.reload_certificate().unwrap_err().to_string();
+    assert!(error.contains("collector.ssl.key-file") && error.contains("key.pem"), "{error}");
+    assert!(
+        over_tls(https, &second, EVENT).unwrap().starts_with("HTTP/1.1 200"),
+        "the old one goes on"
+    );
+    assert_eq!(running.counters.accepted(), 3);
+}
+
+#[test]
+fn plain_http_is_sent_to_https_or_not_served_at_all() {
+    let dir = TempDir::new().unwrap();
+    let both = Ssl { redirect: true, ..ssl(dir.path()) };
+    write_certificate(&both);
+    let (running, raw) = with_ssl(both.clone());
+    let mut client = Client::new(running.address);
+    client.write(b"GET /i?e=pv HTTP/1.1\r\nHost: localhost:8080\r\n\r\n");
+    let answer = client.answer(false);
+    assert_eq!(answer.status, 301);
+    let https = format!("https://localhost:{}/i?e=pv", running.https.unwrap().port());
+    assert_eq!(answer.header("Location"), Some(https.as_str()));
+    assert_eq!(running.counters.accepted(), 0);
+    drop((running, raw));
+    let (running, _raw) = with_ssl(Ssl { only: true, redirect: false, ..both });
+    assert_eq!(running.https, Some(running.address));
+}
+
+#[test]
+fn a_missing_certificate_stops_the_start_by_name() {
+    let dir = TempDir::new().unwrap();
+    let config = collector::Config { ssl: ssl(dir.path()), ..loopback() };
+    let error = start(config, Arc::new(Memory::new("raw", 1)), Arc::new(FixedClock)).unwrap_err();
+    assert!(error.to_string().contains("`collector.ssl.cert-file`"), "{error}");
+}
+
+#[test]
+fn the_health_port_answers_in_milliseconds_while_every_connection_is_taken() {
+    let mut config = loopback();
+    config.health = Health { port: Some(0) };
+    config.networking.max_connections = 8;
+    let collector = Collector::with(config);
+    // All connections are held by clients that say nothing, and more wait in the queue.
+    let idle: Vec<TcpStream> =
+        (0..40).map(|_| TcpStream::connect(collector.running.address).unwrap()).collect();
+    let health = collector.running.health.unwrap();
+    let mut slowest = Duration::ZERO;
+    for path in ["/health", "/sink-health"].repeat(20) {
+        let begun = Instant::now();
+        let mut client = Client::new(health);
+        client.write(format!("GET {path} HTTP/1.1\r\nHost: c\r\n\r\n").as_bytes());
+        let answer = client.answer(false);
+        slowest = slowest.max(begun.elapsed());
+        assert_eq!((answer.status, answer.text()), (200, "ok"));
+        assert!(client.ended());
+    }
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    let mut client = Client::new(health);
+    client.write(b"GET /i HTTP/1.1\r\nHost: c\r\n\r\n");
+    assert_eq!(client.answer(false).status, 404, "nothing else is there");
+    let mut client = Client::new(health);
+    client.write(b"HEAD /health HTTP/1.1\r\nHost: c\r\n\r\n");
+    assert_eq!(client.answer(true).header("Content-Length"), Some("2"));
+    drop(idle);
+}
+
+#[test]
+fn an_agent_hears_of_requests_and_the_log_has_them() {
+    let agent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    agent.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("access.log");
+    let mut config = loopback();
+    config.access_log = AccessLog { enabled: true, file: Some(file.clone()) };
+    config.monitoring.metrics.statsd = Statsd {
+        enabled: true,
+        hostname: "127.0.0.1".to_owned(),
+        port: agent.local_addr().unwrap().port(),
+        // Only the end of the process is heard of.
+        period: Duration::from_secs(3600),
+        ..Statsd::default()
+    };
+    let collector = Collector::with(config);
+    collector.send("GET /i?e=pv&secret=1 HTTP/1.1\r\nHost: c\r\n\r\n");
+    collector.send("GET /health HTTP/1.1\r\nHost: c\r\n\r\n");
+    collector.send("POST /com.acme/track HTTP/1.1\r\nHost: c\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n{}");
+    collector.send("nonsense\r\n\r\n");
+    let requests: Vec<_> = collector.running.meter.requests().collect();
+    assert_eq!(requests.len(), 2, "neither health nor nonsense is measured: {requests:?}");
+    assert_eq!(collector.running.meter.active(), 0);
+    drop(collector);
+    let mut heard = String::new();
+    while !heard.contains("requests_count:1|c|#method:post,status_code:200,status_bucket:2xx") {
+        let mut packet = [0; 2048];
+        let length = agent.recv(&mut packet).unwrap();
+        heard.push_str(str::from_utf8(&packet[..length]).unwrap());
+        heard.push('\n');
+    }
+    assert!(heard.contains("snowplow.collector.requests_count:1|c|#method:get,"), "{heard}");
+    let log = std::fs::read_to_string(&file).unwrap();
+    let lines: Vec<&str> = log.lines().collect();
+    assert_eq!(lines.len(), 2, "{log}");
+    assert!(lines[0].contains("\"method\":\"get\",\"path\":\"/i\",\"status\":200"), "{log}");
+    assert!(lines[1].contains("\"path\":\"/com.acme/track\",\"status\":200"), "{log}");
+    assert!(!log.contains("secret") && !log.contains("127.0.0.1"), "{log}");
+}
