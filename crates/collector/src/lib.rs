@@ -15,6 +15,8 @@
 
 pub mod config;
 
+pub mod import;
+
 pub mod server;
 
 pub mod counters;

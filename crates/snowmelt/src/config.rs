@@ -241,12 +241,17 @@ pub(crate) fn dump(config: &Config) -> Result<String> {
 }
 
 /// Keys that have no value unless they are given one, and what that means.
-pub(crate) const UNSET: [(&str, &str); 10] = [
+pub(crate) const UNSET: [(&str, &str); 15] = [
     ("stream.disk-reserve", "the larger of 1 GiB and 5 % of the disk; 0 switches it off"),
     ("enrich.enrichments", "the quick-start set is on; a folder of Snowplow's configurations"),
     ("enrich.resolver", "no registry is asked; iglu-central, or the path of a resolver JSON"),
     ("collector.cookie.fallback-domain", "no Domain attribute when no domain matches"),
     ("collector.cookie.client-cookie-name", "no second cookie"),
+    ("collector.durability.spool.dir", "`spool` in the data folder"),
+    ("collector.ssl.cert-file", "none; `collector.ssl.enable` wants one"),
+    ("collector.ssl.key-file", "none; `collector.ssl.enable` wants one"),
+    ("collector.health.port", "/health and /sink-health are on `collector.port` alone"),
+    ("collector.access-log.file", "stderr"),
     ("server.password", "none, which only a loopback `server.bind` allows"),
     ("server.password-file", "none; better than `server.password`"),
     ("server.tls-cert", "the Postgres wire offers no TLS"),

@@ -5,6 +5,9 @@
 
 use std::time::Instant;
 
+use collector::sink::store::Store;
+use collector::times::{Snapshot, Times};
+use model::time::Timestamp;
 use serving::exposition::{Exposition, Family};
 use stream::local::gauges::CommitTimes;
 
@@ -19,6 +22,21 @@ serving::families! {
     ACCEPTED_BYTES = Counter "snowmelt_collector_accepted_bytes_total" [] "their bytes";
     CONNECTIONS = Gauge "snowmelt_collector_connections" [] "open connections";
     REJECTED = Counter "snowmelt_collector_rejected_total" ["reason"] "requests refused, by reason";
+    ANSWERS = Counter "snowmelt_collector_answers_total" ["method", "status"] "answers by method and status, health checks left out; `other` stands for any without a label of its own";
+    ANSWER_TIMES = Histogram "snowmelt_collector_answer_seconds" [] "from the end of a request's head to the end of its answer";
+    ACTIVE = Gauge "snowmelt_collector_active_requests" [] "requests under way";
+    LOG_DROPPED = Counter "snowmelt_collector_access_log_dropped_total" [] "lines that the access log could not take in time";
+    SINK_HEALTHY = Gauge "snowmelt_sink_healthy" ["sink"] "1 while the sink takes records: what /sink-health says";
+    SINK_FLIPS = Counter "snowmelt_sink_health_changes_total" ["sink"] "how often that changed";
+    SINK_HELD = Gauge "snowmelt_sink_held_records" ["sink"] "records in memory that the sink has not confirmed";
+    SINK_HELD_BYTES = Gauge "snowmelt_sink_held_bytes" ["sink"] "their bytes";
+    SINK_DELIVERED = Counter "snowmelt_sink_delivered_total" ["sink"] "records that went through a buffer or a spool and are confirmed";
+    SINK_DELIVERED_BYTES = Counter "snowmelt_sink_delivered_bytes_total" ["sink"] "their bytes";
+    SINK_RETRIED = Counter "snowmelt_sink_retried_total" ["sink"] "records that an attempt did not bring to the sink, once for each attempt";
+    SINK_ATTEMPTS = Histogram "snowmelt_sink_attempt_seconds" ["sink"] "how long attempts took, answered or not";
+    SINK_LAST = Gauge "snowmelt_sink_last_success_seconds" ["sink"] "when the sink last confirmed a record, in seconds since 1970; no sample before the first";
+    SPOOL_BYTES = Gauge "snowmelt_spool_bytes" ["sink"] "what the spool takes of the disk";
+    SPOOL_OLDEST = Gauge "snowmelt_spool_oldest_seconds" ["sink"] "when the oldest request in the spool came, in seconds since 1970; no sample when there is none";
     QUEUED = Gauge "snowmelt_log_queued_bytes" ["partition"] "bytes of accepted requests that wait for their group commit";
     COMMITS = Histogram "snowmelt_log_commit_seconds" ["partition"] "how long a group commit took, fsync included: nobody hears 200 before its end";
     POISONED = Gauge "snowmelt_log_poisoned" ["partition"] "1 when the partition takes no records until a restart";
@@ -79,6 +97,41 @@ fn collector(process: &Process, text: &mut Exposition) {
     text.value(&CONNECTIONS, counters.connections_open());
     let rejected = counters.rejected_by_reason().map(|(reason, count)| ([reason.as_str()], count));
     text.values(&REJECTED, rejected);
+    let answers = process.meter.requests().map(|(kind, count)| {
+        let status = kind.status().map_or("other".to_owned(), |status| status.to_string());
+        (kind.method(), status, count)
+    });
+    let answers: Vec<(&str, String, u64)> = answers.collect();
+    text.values(&ANSWERS, answers.iter().map(|it| ([it.0, it.1.as_str()], it.2)));
+    text.histograms(&ANSWER_TIMES, [times([], &process.meter.latency)]);
+    text.value(&ACTIVE, process.meter.active());
+    text.value(&LOG_DROPPED, process.meter.log_lines_dropped());
+    sink(&process.good, text);
+}
+
+fn sink(sink: &Store, text: &mut Exposition) {
+    let (name, stats) = ([sink.name()], sink.stats());
+    text.values(&SINK_HEALTHY, [(name, u8::from(sink.is_healthy()))]);
+    text.values(&SINK_FLIPS, [(name, sink.health_flips())]);
+    text.values(&SINK_HELD, [(name, stats.held())]);
+    text.values(&SINK_HELD_BYTES, [(name, stats.held_bytes())]);
+    text.values(&SINK_DELIVERED, [(name, stats.delivered())]);
+    text.values(&SINK_DELIVERED_BYTES, [(name, stats.delivered_bytes())]);
+    text.values(&SINK_RETRIED, [(name, stats.retried())]);
+    text.histograms(&SINK_ATTEMPTS, [times(name, &stats.attempts)]);
+    let seconds = |at: Timestamp| at.0 as f64 / 1000.0;
+    text.values(&SINK_LAST, stats.last_success().map(|at| (name, seconds(at))));
+    text.values(&SPOOL_BYTES, [(name, stats.spool_bytes())]);
+    text.values(&SPOOL_OLDEST, stats.spool_oldest().map(|at| (name, seconds(at))));
+}
+
+/// A histogram's sample.
+fn times<'a, const N: usize>(
+    labels: [&'a str; N],
+    times: &Times,
+) -> ([&'a str; N], Vec<(f64, u64)>, f64, u64) {
+    let Snapshot { at_most, count, sum } = times.snapshot();
+    (labels, at_most, sum.as_secs_f64(), count)
 }
 
 fn log(process: &Process, text: &mut Exposition) {

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use collector::counters::Counters;
+use collector::meter::Meter;
+use collector::sink::store::Store;
 use futures::future::BoxFuture;
 use model::files::Files;
 use model::position::Partition;
@@ -25,6 +27,9 @@ pub(crate) struct Process {
     pub(crate) batch: batch::service::Handle,
     pub(crate) speed: Arc<speed::Running>,
     pub(crate) collector: Arc<Counters>,
+    pub(crate) meter: Arc<Meter>,
+    /// The collector's way to its sink.
+    pub(crate) good: Arc<Store>,
     pub(crate) lambda: Arc<Lambda>,
     pub(crate) answers: Arc<assets::Answers>,
     pub(crate) raw: Arc<Local>,

@@ -122,9 +122,17 @@ impl Roles {
             .context("start the speed layer")?;
         let speed = Arc::new(speed);
 
-        let collector =
-            collector::server::start(collector_config(config), raw.clone(), Arc::clone(&clock))
-                .context("start the collector")?;
+        let ports = collector::server::Ports {
+            good: collector::sink::Destination::Log(raw.clone()),
+            bad: None,
+            clock: Arc::clone(&clock),
+            files: Arc::clone(&files),
+            spool_dir: collector::sink::spool::default_dir(&data_dir),
+            disk_reserve_bytes: config.stream.disk_reserve,
+        };
+        let collector = collector::server::start_with(collector_config(config), ports)
+            .context("start the collector")?;
+        endings.at_hang_up(collector.certificate_reloader());
         let batch = start_batch(config, &data_dir, recipes, &raw, &catalog, &lambda, &speed)?;
         if !wait_until_ready(&speed, &batch, endings)? {
             collector.shutdown();
@@ -137,6 +145,8 @@ impl Roles {
             batch: batch.handle(),
             speed: Arc::clone(&speed),
             collector: Arc::clone(&collector.counters),
+            meter: Arc::clone(&collector.meter),
+            good: Arc::clone(&collector.good),
             lambda: Arc::clone(&lambda),
             answers,
             raw: Arc::clone(&raw),
@@ -188,9 +198,8 @@ impl Roles {
         format!("ready collector={collector} http={http} pg={pg}")
     }
 
-    /// Takes no new requests, answers those in flight, and ends every role. Everything accepted is on disk. How many
-    /// connections were cut at the deadline.
-    pub(crate) fn stop(self) -> usize {
+    /// Takes no new requests, answers those in flight, and ends every role. What the collector had to leave.
+    pub(crate) fn stop(self) -> collector::server::Drained {
         let Roles { collector, raw, derived, speed, batch, server, tidying, addresses: _, folder } =
             self;
         let drained = collector.shutdown();
@@ -209,7 +218,7 @@ impl Roles {
         drop(speed);
         derived.iter().for_each(|stream| stream.close());
         drop(folder);
-        drained.connections_cut
+        drained
     }
 }
 

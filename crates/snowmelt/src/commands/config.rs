@@ -1,9 +1,10 @@
-//! `snowmelt config check|dump|reference`: what a configuration amounts to, without starting anything.
+//! `snowmelt config check|dump|reference|import`: what a configuration amounts to, without starting anything.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Subcommand;
 
 use crate::config::{self, Sources};
@@ -40,6 +41,18 @@ Examples:
   snowmelt config dump
   snowmelt config dump --config snowmelt.toml")]
     Dump(Sources),
+    /// Print in our form what a configuration of Snowplow's collector (HOCON: r89, 2.x, 3.x) says
+    ///
+    /// The keys go to stdout as TOML. Every key that has no place here is named on stderr, with the reason. Variables
+    /// of the environment are written down as they are now.
+    #[command(after_help = "\
+Examples:
+  snowmelt config import collector.hocon > snowmelt.toml
+  snowmelt config check --config snowmelt.toml")]
+    Import {
+        /// The HOCON file
+        file: PathBuf,
+    },
     /// Print every key with its type, default and meaning, as Markdown
     #[command(after_help = "\
 Examples:
@@ -58,6 +71,7 @@ impl Config {
             Action::Check(sources) => {
                 let config = config::load(&sources, std::env::vars())?;
                 crate::roles::check_recipe(&config)?;
+                config.collector.warnings().iter().for_each(|it| eprintln!("warning: {it}"));
                 println!("ok: data folder {}", config.data_dir.display());
             }
             Action::Reference { json } => {
@@ -69,10 +83,25 @@ impl Config {
                 }
                 out.flush()?;
             }
+            Action::Import { file } => import(&file)?,
             Action::Dump(sources) => {
                 print!("{}", config::dump(&config::load(&sources, std::env::vars())?)?);
             }
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+fn import(file: &Path) -> Result<()> {
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("read `{}`", file.display()))?;
+    let variable = |name: &str| std::env::var(name).ok();
+    let imported = collector::import::import(&text, &variable)
+        .with_context(|| format!("`{}` cannot be imported", file.display()))?;
+    let mut out = std::io::stdout().lock();
+    write!(out, "{}", imported.toml())?;
+    out.flush()?;
+    imported.dropped.iter().for_each(|(key, why)| eprintln!("dropped: `{key}`: {why}"));
+    imported.notes.iter().for_each(|note| eprintln!("note: {note}"));
+    Ok(())
 }

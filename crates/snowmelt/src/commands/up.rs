@@ -2,9 +2,11 @@
 
 use std::io::Write;
 use std::process::ExitCode;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use anyhow::{Context, Result};
+use collector::server::Drained;
+use model::causes::Causes;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{self, Sources};
@@ -13,8 +15,9 @@ use crate::roles::Roles;
 /// Run every role in one process, with embedded defaults
 ///
 /// Prints one line when all of it answers: ready collector=HOST:PORT http=HOST:PORT pg=HOST:PORT
-/// SIGTERM or Ctrl-C ends it in order: requests in flight are answered, then every role ends; exit code 0, or 1 when
-/// connections had to be cut at the deadline. Killing it loses nothing that was answered 200.
+/// SIGTERM or Ctrl-C ends it in order: requests in flight are answered, what waits for a sink is sent, then every role
+/// ends; exit code 0, or 1 with the count when a deadline left connections or records. Killing it loses nothing that
+/// was answered 200. SIGHUP reads the collector's certificate again.
 #[derive(Debug, clap::Args)]
 #[command(
     verbatim_doc_comment,
@@ -38,15 +41,24 @@ impl Up {
         writeln!(out, "{}", roles.ready_line())?;
         out.flush()?;
         let ending = endings.wait();
-        let cut = roles.stop();
+        let Drained { connections_cut, records_left } = roles.stop();
         match ending {
-            Ending::Asked if cut == 0 => Ok(ExitCode::SUCCESS),
             Ending::Asked => {
-                eprintln!(
-                    "snowmelt: {cut} connections were cut at `collector.termination-deadline`: their last requests were \
-                     not answered; all that was answered 200 is on disk"
-                );
-                Ok(ExitCode::FAILURE)
+                if connections_cut > 0 {
+                    eprintln!(
+                        "snowmelt: {connections_cut} connections were cut at `collector.termination-deadline`: their last \
+                         requests were not answered"
+                    );
+                }
+                if records_left > 0 {
+                    eprintln!(
+                        "snowmelt: {records_left} records are left: their sink had not confirmed them at \
+                         `collector.drain-deadline`. With `collector.durability.ack = \"spool\"` they are on disk and sent \
+                         after the next start"
+                    );
+                }
+                let is_clean = connections_cut == 0 && records_left == 0;
+                Ok(if is_clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
             }
             Ending::Panicked => {
                 eprintln!(
@@ -66,8 +78,12 @@ pub(crate) enum Ending {
 }
 
 /// Waits for a signal, or for the panic of a role's thread.
-#[derive(Debug)]
-pub(crate) struct Endings(mpsc::Receiver<Ending>);
+pub(crate) struct Endings {
+    endings: mpsc::Receiver<Ending>,
+    at_hang_up: Arc<Mutex<Option<Reload>>>,
+}
+
+type Reload = Box<dyn Fn() -> Result<(), collector::Error> + Send>;
 
 impl Endings {
     /// Watches from now on. A panic is still printed as usual.
@@ -89,19 +105,26 @@ impl Endings {
             .enable_all()
             .build()
             .context("start the runtime")?;
-        let (mut terminate, mut interrupt) = {
+        let (mut terminate, mut interrupt, mut hang_up) = {
             let _entered = runtime.enter();
             (
                 signal(SignalKind::terminate()).context("watch for SIGTERM")?,
                 signal(SignalKind::interrupt()).context("watch for Ctrl-C")?,
+                signal(SignalKind::hangup()).context("watch for SIGHUP")?,
             )
         };
+        let at_hang_up: Arc<Mutex<Option<Reload>>> = Arc::default();
+        let reload = Arc::clone(&at_hang_up);
         let wait = move || {
             runtime.block_on(async {
                 loop {
                     tokio::select! {
                         _ = terminate.recv() => {}
                         _ = interrupt.recv() => {}
+                        _ = hang_up.recv() => {
+                            hung_up(&reload);
+                            continue;
+                        }
                     }
                     if sender.send(Ending::Asked).is_err() {
                         return;
@@ -113,17 +136,38 @@ impl Endings {
             .name("signals".to_owned())
             .spawn(wait)
             .context("start a thread")?;
-        Ok(Endings(receiver))
+        Ok(Endings { endings: receiver, at_hang_up })
+    }
+
+    /// From now on SIGHUP, which did nothing before, calls this; what fails is logged and changes nothing.
+    pub(crate) fn at_hang_up(
+        &self,
+        reload: impl Fn() -> Result<(), collector::Error> + Send + 'static,
+    ) {
+        let mut slot = self.at_hang_up.lock().unwrap_or_else(PoisonError::into_inner);
+        *slot = Some(Box::new(reload));
     }
 
     /// Blocks until the process is to end.
     pub(crate) fn wait(&self) -> Ending {
         // The hook keeps a sender for as long as the process lives.
-        self.0.recv().unwrap_or(Ending::Asked)
+        self.endings.recv().unwrap_or(Ending::Asked)
     }
 
     /// Whether the process is to end now.
     pub(crate) fn is_over(&self) -> Option<Ending> {
-        self.0.try_recv().ok()
+        self.endings.try_recv().ok()
+    }
+}
+
+/// SIGHUP: a certificate was renewed.
+fn hung_up(reload: &Mutex<Option<Reload>>) {
+    let reload = reload.lock().unwrap_or_else(PoisonError::into_inner);
+    match reload.as_ref().map(|reload| reload()) {
+        Some(Ok(())) => tracing::info!("the certificate was read again"),
+        Some(Err(error)) => {
+            tracing::error!(error = %Causes(&error), "the certificate before stays in use");
+        }
+        None => {}
     }
 }
