@@ -1,7 +1,5 @@
 //! Files that enrichments read, fetched over HTTP from loopback.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at what it does not expect")]
-
 mod loopback;
 
 use std::sync::Arc;

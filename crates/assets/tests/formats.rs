@@ -1,10 +1,12 @@
-//! Recipes that an earlier build stored are loaded under the digest they were stored under.
+//! Recipes that an earlier build stored are read, and known for what they were made with.
 //! What the archive holds: `testdata/formats/v1/README.md`.
 
 #![allow(clippy::unwrap_used)]
 
 use std::process::Command;
 
+use enrich::iglu::Schemas;
+use enrich::{InvalidRecipe, Recipe};
 use model::iglu::SchemaKey;
 use stream::disk::Disk;
 
@@ -21,10 +23,19 @@ fn unpacked() -> tempfile::TempDir {
 const DIGEST: &str = "d9dd2e5afe492a5b7182691035bf9eea993c70ecd8c27dc6f88e4a7f7932f6c7";
 
 #[test]
-fn a_recipe_of_version_1_is_loaded() {
+fn a_recipe_of_version_1_is_read_and_its_embedded_schemas_are_told_from_ours() {
     let folder = unpacked();
-    let recipe = assets::load(&Disk, &folder.path().join("data"), DIGEST).unwrap();
-    assert_eq!(recipe.digest(), DIGEST);
+    let data = folder.path().join("data");
+    // A binary that embeds other schemas would give other outcomes: the layers go over to a recipe of their own.
+    let error = assets::load(&Disk, &data, DIGEST).unwrap_err();
+    let assets::Error::UnusableRecipe { source, .. } = error else { panic!("{error}") };
+    let InvalidRecipe::OtherFunction { what: "embedded schemas", found, ours } = source else {
+        panic!("{source}")
+    };
+    assert_eq!(ours, Schemas::embedded_digest());
+    let text = std::fs::read_to_string(data.join(format!("recipes/{DIGEST}.json"))).unwrap();
+    let recipe = Recipe::from_json(&text.replace(&found, &ours)).unwrap();
+    assert_eq!(recipe.to_json(), text.replace(&found, &ours));
     let key = SchemaKey::parse("iglu:com.acme/box/jsonschema/1-0-0").unwrap();
     assert_eq!(recipe.schemas().find(&key).unwrap()["properties"]["size"]["type"], "string");
 }
