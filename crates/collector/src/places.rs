@@ -16,6 +16,8 @@ use tokio::time::Instant;
 const HEAD_PATIENCE: Duration = Duration::from_secs(1);
 /// The same for a body, and for a client to take its answer.
 const TRANSFER_PATIENCE: Duration = Duration::from_secs(5);
+/// Of so many places one is asked for at a time.
+const PLACES_PER_QUESTION: usize = 64;
 /// How often those who wait look again whether somebody has become slow.
 const RECHECK: Duration = Duration::from_millis(20);
 
@@ -78,7 +80,7 @@ impl Places {
             if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
                 return self.place(permit);
             }
-            self.ask_for_one();
+            self.ask();
             let freed = Arc::clone(&self.free).acquire_owned();
             if let Ok(Ok(permit)) = tokio::time::timeout(RECHECK, freed).await {
                 return self.place(permit);
@@ -86,32 +88,33 @@ impl Places {
         }
     }
 
-    /// Asks the connection that uses its place least to give it up. Says whether there is one.
-    pub(crate) fn ask_for_one(&self) -> bool {
+    /// Asks the connections that use their places least to give them up: one, and of many a few at once, so that a flood
+    /// of new ones does not wait for each. Says whether there is any.
+    pub(crate) fn ask(&self) -> bool {
         let now = self.micros();
+        let count = (self.max as usize / PLACES_PER_QUESTION).max(1);
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let slowest = |phase: Phase, patience: Duration| {
+        for (phase, patience) in [
+            (Phase::Idle, Duration::ZERO),
+            (Phase::Head, HEAD_PATIENCE),
+            (Phase::Transfer, TRANSFER_PATIENCE),
+        ] {
             let of_phase = taken.slots.values().filter_map(|slot| {
                 let state = slot.state.load(Ordering::Relaxed);
                 let since = state >> 3;
                 let is_slow = state & 7 == phase as u64
                     && u128::from(now.saturating_sub(since)) >= patience.as_micros();
-                is_slow.then_some((since, state, slot))
+                is_slow.then_some((state, slot))
             });
-            of_phase.min_by_key(|(since, ..)| *since)
-        };
-        let found = slowest(Phase::Idle, Duration::ZERO)
-            .or_else(|| slowest(Phase::Head, HEAD_PATIENCE))
-            .or_else(|| slowest(Phase::Transfer, TRANSFER_PATIENCE));
-        let Some((_, state, slot)) = found else { return false };
-        // If its request has come meanwhile, it keeps the place, and whoever waits asks again.
-        let wanted = Phase::Wanted as u64;
-        let asked =
-            slot.state.compare_exchange(state, wanted, Ordering::Relaxed, Ordering::Relaxed);
-        if asked.is_ok() {
-            slot.asked.notify_one();
+            let mut slow: Vec<(u64, &Arc<Slot>)> = of_phase.collect();
+            // One phase, so that the order of the states is that of their times.
+            slow.sort_unstable_by_key(|(state, _)| *state);
+            let asked = slow.into_iter().take(count).filter(|(state, slot)| slot.ask(*state));
+            if asked.count() > 0 {
+                return true;
+            }
         }
-        asked.is_ok()
+        false
     }
 
     /// Ready when no place is taken any more.
@@ -136,6 +139,19 @@ impl Places {
 
     fn micros(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX >> 3)
+    }
+}
+
+impl Slot {
+    /// Asks for the place. If its request has come meanwhile, it keeps it, and whoever waits asks again.
+    fn ask(&self, state: u64) -> bool {
+        let wanted = Phase::Wanted as u64;
+        let asked =
+            self.state.compare_exchange(state, wanted, Ordering::Relaxed, Ordering::Relaxed);
+        if asked.is_ok() {
+            self.asked.notify_one();
+        }
+        asked.is_ok()
     }
 }
 
@@ -204,17 +220,17 @@ mod tests {
             head.enter(Phase::Head);
             pass(Duration::from_millis(10)).await;
             second.enter(Phase::Idle);
-            assert!(places.ask_for_one());
+            assert!(places.ask());
             assert!(first.is_wanted() && !second.is_wanted());
-            assert!(places.ask_for_one());
+            assert!(places.ask());
             assert!(second.is_wanted());
-            assert!(!places.ask_for_one());
+            assert!(!places.ask());
             pass(HEAD_PATIENCE).await;
-            assert!(places.ask_for_one());
+            assert!(places.ask());
             assert!(head.is_wanted() && !body.is_wanted());
-            assert!(!places.ask_for_one());
+            assert!(!places.ask());
             pass(TRANSFER_PATIENCE).await;
-            assert!(places.ask_for_one());
+            assert!(places.ask());
             assert!(body.is_wanted());
         });
     }
@@ -226,15 +242,15 @@ mod tests {
             let place = places.take().await;
             place.enter(Phase::Busy);
             pass(Duration::from_secs(60)).await;
-            assert!(!places.ask_for_one());
+            assert!(!places.ask());
             place.enter(Phase::Idle);
-            assert!(places.ask_for_one());
+            assert!(places.ask());
             // It came before the connection noticed.
             place.enter(Phase::Busy);
             place.enter(Phase::Idle);
             let soon = tokio::time::timeout(Duration::from_secs(1), place.given_up());
             assert!(soon.await.is_err());
-            assert!(places.ask_for_one());
+            assert!(places.ask());
             place.given_up().await;
         });
     }

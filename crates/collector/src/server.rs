@@ -306,7 +306,7 @@ async fn accept(
             Err(error) => {
                 // Out of file descriptors, as a rule: have one closed.
                 tracing::warn!(%error, "a connection could not be accepted");
-                places.ask_for_one();
+                places.ask();
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }

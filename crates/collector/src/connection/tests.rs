@@ -321,7 +321,7 @@ fn a_client_that_does_not_read_its_answers_gives_its_place_to_who_waits() {
         let client = async { while theirs.write_all(POST.as_bytes()).await.is_ok() {} };
         let served = serve(ours, PEER, &intake, stopped, &place);
         let waiting = async {
-            while !places.ask_for_one() {
+            while !places.ask() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
