@@ -168,7 +168,8 @@ fn what_the_master_dataset_lost_is_not_trimmed() {
     assert_eq!(raw.start(partition).unwrap(), Offset::BEGINNING, "missing");
     let error = handle.status().trim_error.unwrap();
     assert!(error.contains(&first.ledger[0].master), "{error}");
-    model::files::publish(&running.world.disk, &archived, &whole).unwrap();
+    let back = model::files::publish(&running.world.disk, &archived, &whole).unwrap();
+    assert_eq!(back, model::files::Published::New);
     running.world.append(0, record(0, 3));
     let cut = handle.run_now().unwrap().manifest.cut.clone();
     assert_eq!(raw.start(partition).unwrap(), cut.of(partition));

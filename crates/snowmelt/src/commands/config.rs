@@ -47,8 +47,7 @@ Examples:
     /// of the environment are written down as they are now.
     #[command(after_help = "\
 Examples:
-  snowmelt config import collector.hocon > snowmelt.toml
-  snowmelt config check --config snowmelt.toml")]
+  snowmelt config import collector.hocon > snowmelt.toml")]
     Import {
         /// The HOCON file
         file: PathBuf,
