@@ -184,10 +184,10 @@ fn shutting_down_under_load_delivers_what_was_accepted() {
                     let (mut accepted, mut late, mut unhealthy) = (BTreeSet::new(), 0, 0);
                     for turn in 0..100_000 {
                         let number = turn * 4 + client;
+                        // The listener may close between any two requests.
                         let Ok(socket) = std::net::TcpStream::connect(address) else { break };
-                        drop(socket);
                         let is_ending = ended.load(Ordering::SeqCst);
-                        let mut connection = Client::new(address);
+                        let mut connection = Client::from(socket);
                         let path = match turn % 5 {
                             3 => format!("/i?too-large={}", "x".repeat(3000)),
                             4 => "/health".to_owned(),
