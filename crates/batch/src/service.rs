@@ -27,7 +27,7 @@ use crate::batcher::{Batcher, Iterated};
 use crate::error::sentence;
 use crate::progress::{Done, Progress};
 use crate::rebuild::Rebuild;
-use crate::trim::Trimmer;
+use crate::trim::trim;
 use crate::{Config, Error};
 
 /// How often the archiver looks for new records while nothing else happens.
@@ -236,7 +236,6 @@ struct Worker {
     status: Arc<Mutex<Status>>,
     archiver: Archiver,
     batcher: Batcher,
-    trimmer: Trimmer,
     /// The last recipe that could be read.
     proposed: Option<Recipe>,
     /// The last iteration that `after_commit` was told.
@@ -289,7 +288,6 @@ impl Worker {
             &manifest.cut,
             config.archiver(),
         )?;
-        let trimmer = Trimmer::new(ports.files.clone(), ports.data_dir.clone());
         let batcher = Batcher::new(
             ports.catalog.clone(),
             ports.files.clone(),
@@ -312,7 +310,6 @@ impl Worker {
             status,
             archiver,
             batcher,
-            trimmer,
             proposed: None,
             told,
             failing: None,
@@ -566,7 +563,8 @@ impl Worker {
     /// Space that cannot be given back now is given back after the next iteration.
     fn trim(&mut self, manifest: &Manifest) {
         let oldest_pinned = (self.ports.oldest_pinned)();
-        let result = self.trimmer.trim(self.ports.raw.as_ref(), manifest, &oldest_pinned);
+        let Ports { raw, files, data_dir, .. } = &self.ports;
+        let result = trim(raw.as_ref(), files.as_ref(), data_dir, manifest, &oldest_pinned);
         let error = result.err().map(|error| sentence(&error));
         if let Some(error) = &error {
             tracing::warn!(error, "could not trim the raw stream");

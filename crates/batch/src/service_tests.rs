@@ -178,6 +178,24 @@ fn what_the_master_dataset_lost_is_not_trimmed() {
 }
 
 #[test]
+fn a_file_that_was_lost_after_its_records_were_trimmed_does_not_keep_later_ones() {
+    let running = start(filled(1, 20), LONG);
+    let (handle, raw) = (running.service.handle(), running.world.raw.clone());
+    let partition = &raw.partitions()[0];
+    let everywhere = Cut::new([(partition.clone(), Offset::from_number(999))]);
+    *running.pinned.lock().unwrap() = everywhere;
+    let first = handle.run_now().unwrap().manifest;
+    assert_eq!(raw.start(partition).unwrap(), first.cut.of(partition));
+    let archived = Path::new(DATA).join(&first.ledger[0].master);
+    model::files::Files::remove(&running.world.disk, &archived).unwrap();
+    running.world.append(0, record(0, 1));
+    let second = handle.run_now().unwrap().manifest;
+    assert_eq!(raw.start(partition).unwrap(), second.cut.of(partition));
+    assert_eq!(handle.status().trim_error, None);
+    running.service.shutdown();
+}
+
+#[test]
 fn without_readable_schemas_the_recipe_in_force_stays_and_the_status_says_so() {
     let running = start(filled(1, 4), LONG);
     let handle = running.service.handle();

@@ -14,7 +14,7 @@ use assets::{Answers, Driver, Registry};
 use batch::archiver::{self, Archiver};
 use batch::batcher::{self, Batcher};
 use batch::rebuild::Rebuild;
-use batch::trim::Trimmer;
+use batch::trim::trim;
 use bytes::Bytes;
 use enrich::Recipe;
 use enrich::iglu::Resolver;
@@ -109,7 +109,6 @@ struct Roles {
     loader: Loader,
     archiver: Archiver,
     batcher: Batcher,
-    trimmer: Trimmer,
     rebuild: Option<Rebuild>,
     /// The digest of the recipe that the speed layer works with.
     recipe: String,
@@ -321,7 +320,6 @@ impl World {
             &newest.cut,
             archiver::Config { file_bytes_max: 4000 },
         )?;
-        let trimmer = Trimmer::new(Arc::clone(&files), data_dir.clone());
         let batcher = Batcher::new(
             Arc::clone(&catalog),
             files,
@@ -344,7 +342,6 @@ impl World {
             loader,
             archiver,
             batcher,
-            trimmer,
             rebuild: None,
             recipe: newest.next_recipe.clone(),
             answered_to,
@@ -423,7 +420,7 @@ impl World {
             let iterated = roles.batcher.iterate(&proposed)?;
             roles.follow(&iterated.manifest, &disk)?;
             let oldest_pinned = roles.lambda.oldest_pinned_cut();
-            roles.trimmer.trim(&*roles.raw, &iterated.manifest, &oldest_pinned)?;
+            trim(&*roles.raw, &disk, Path::new(DATA_DIR), &iterated.manifest, &oldest_pinned)?;
             Ok(())
         })
     }

@@ -3,6 +3,8 @@
 //! Each role documents its own keys in its `Config`; here they are put together, unknown keys are refused, and the
 //! effective tree is printed with secrets masked.
 
+mod origins;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,6 +15,8 @@ use assets::resolver_config::ResolverConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stream::disk::Disk;
+
+use self::origins::Origins;
 
 /// The whole tree. Every key has a default that runs on a laptop with nothing else installed.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -170,14 +174,15 @@ const NOT_KEYS: [&str; 2] = ["SNOWMELT_LOG", "SNOWMELT_LOG_FORMAT"];
 /// Puts the tree together and checks it.
 ///
 /// # Errors
-/// For a file that cannot be read, an unknown key (named with its path), a value of the wrong form, and values that
-/// do not fit together; all of the latter at once.
+/// For a file that cannot be read, an unknown key or a value of the wrong form (named with its path and with where it
+/// was written), and values that do not fit together; all of the latter at once.
 pub(crate) fn load(
     sources: &Sources,
     environment: impl Iterator<Item = (String, String)>,
 ) -> Result<Config> {
+    let mut origins = Origins::default();
     let mut tree = match &sources.config {
-        Some(file) => read_file(file)?,
+        Some(file) => read_file(file, &mut origins)?,
         None => toml::Table::new(),
     };
     let mut variables: Vec<(String, String)> = environment
@@ -189,6 +194,7 @@ pub(crate) fn load(
             name["SNOWMELT_".len()..].to_ascii_lowercase().replace("__", ".").replace('_', "-");
         insert(&mut tree, &key, value_of(&key, &value))
             .with_context(|| format!("environment variable `{name}`"))?;
+        origins.note(&key, format!("environment variable `{name}`"));
     }
     for setting in &sources.set {
         let Some((key, value)) = setting.split_once('=') else {
@@ -196,6 +202,7 @@ pub(crate) fn load(
         };
         insert(&mut tree, key, value_of(key, value))
             .with_context(|| format!("`--set {setting}`"))?;
+        origins.note(key, format!("`--set {key}`"));
     }
     if let Some(dir) = &sources.data_dir {
         let dir =
@@ -213,14 +220,30 @@ pub(crate) fn load(
     let config: Config =
         serde_path_to_error::deserialize(toml::Value::Table(tree)).map_err(|error| {
             let path = error.path().to_string();
-            let hint = "`snowmelt config dump` shows every key";
-            anyhow::anyhow!(
-                "configuration key `{path}`: {}; {hint}",
-                error.into_inner().to_string().trim()
-            )
+            refused(&path, &error.into_inner().to_string(), &origins, &defaults)
         })?;
     check(&config)?;
     Ok(config)
+}
+
+/// A key that is unknown, or whose value is of the wrong form.
+fn refused(key: &str, reason: &str, origins: &Origins, defaults: &toml::Table) -> anyhow::Error {
+    let origin = origins.of(key).map(|origin| format!(" ({origin})")).unwrap_or_default();
+    let reason = match reason.starts_with("unknown field") {
+        // The list of all its neighbours helps less than the one that was meant.
+        true => {
+            let mut known = origins::keys(defaults);
+            known.extend(UNSET.iter().map(|(key, _)| (*key).to_owned()));
+            match origins::nearest(key, &known) {
+                Some(meant) => format!("there is no such key; did you mean `{meant}`?"),
+                None => "there is no such key;".to_owned(),
+            }
+        }
+        false => format!("{};", reason.lines().next().unwrap_or(reason)),
+    };
+    anyhow::anyhow!(
+        "configuration key `{key}`{origin}: {reason} `snowmelt config dump` shows every key"
+    )
 }
 
 /// The effective tree as TOML, secrets masked.
@@ -331,9 +354,10 @@ fn check(config: &Config) -> Result<()> {
     if problems.is_empty() { Ok(()) } else { bail!("configuration: {}", problems.join("; ")) }
 }
 
-fn read_file(file: &Path) -> Result<toml::Table> {
+fn read_file(file: &Path, origins: &mut Origins) -> Result<toml::Table> {
     let text = std::fs::read_to_string(file)
         .with_context(|| format!("read configuration `{}`", file.display()))?;
+    origins.note_file(file, &text);
     text.parse().map_err(|error: toml::de::Error| {
         // Not the line itself: it may be the one with the password.
         let before = error.span().and_then(|span| text.get(..span.start));
@@ -459,12 +483,24 @@ mod tests {
             let error = format!("{:#}", load_with(&[set], &[]).unwrap_err());
             assert!(error.contains(name), "{error}");
         }
-        assert!(load_with(&[], &[("SNOWMELT_NOTHING", "1")]).is_err());
+        let error = load_with(&[], &[("SNOWMELT_NOTHING", "1")]).unwrap_err().to_string();
+        assert!(error.contains("(environment variable `SNOWMELT_NOTHING`)"), "{error}");
         assert!(load_with(&["collector.port"], &[]).is_err());
         assert!(
             load_with(&["data-dir.x=1", "data-dir=/tmp"], &[])
                 .is_ok_and(|c| c.data_dir == Path::new("/tmp"))
         );
+    }
+
+    #[test]
+    fn an_unknown_key_of_a_file_is_named_with_its_line_and_the_key_that_was_meant() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "[collector]\nport = 1\n\nprot = 2\n").unwrap();
+        let sources = Sources { config: Some(file.path().to_owned()), ..Sources::default() };
+        let error = load(&sources, std::iter::empty()).unwrap_err().to_string();
+        let place = format!("key `collector.prot` (`{}`, line 4): ", file.path().display());
+        assert!(error.contains(&place), "{error}");
+        assert!(error.contains("did you mean `collector.port`?"), "{error}");
     }
 
     #[test]

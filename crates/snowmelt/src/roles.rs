@@ -20,7 +20,7 @@ use assets::{Answers, Driver, Folders};
 use batch::archiver::Archiver;
 use batch::batcher::{Batcher, Iterated};
 use batch::hand_over;
-use batch::trim::Trimmer;
+use batch::trim::trim;
 use enrich::Recipe;
 use model::causes::Causes;
 use model::cut::Cut;
@@ -300,8 +300,7 @@ pub(crate) fn iterate_once(
         }
         iterated = batcher.publish_rebuild(rebuild).context("publish the rebuilt generation")?;
     }
-    Trimmer::new(files_of_trim, data_dir.to_owned())
-        .trim(&*raw, &iterated.manifest, &iterated.manifest.cut)
+    trim(&*raw, &*files_of_trim, data_dir, &iterated.manifest, &iterated.manifest.cut)
         .context("trim the raw stream")?;
     raw.close();
     Ok(iterated)
