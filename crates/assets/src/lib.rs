@@ -72,7 +72,10 @@ pub enum Error {
     #[error("read the schema {} (move it out of the folder, or mend it)", path.display())]
     NotJson { path: PathBuf, source: serde_json::Error },
     /// A file whose place is no schema key.
-    #[error("{} is not named as a schema: expected vendor/name/jsonschema/1-0-0 ({source})", path.display())]
+    #[error(
+        "{} is not named as a schema: expected vendor/name/jsonschema/1-0-0, without an ending ({source})",
+        path.display()
+    )]
     Misplaced { path: PathBuf, source: model::iglu::InvalidKey },
     /// A schema that says that it is another one than its place says.
     #[error("{} lies where {place} belongs, but its `self` says {found}", path.display())]

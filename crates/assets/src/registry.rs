@@ -26,7 +26,8 @@ pub trait Registry: Send + Sync + Debug {
 ///
 /// In a folder that has a folder `schemas`, only that one is read (a checkout of a registry has other things beside
 /// it). Names that start with a dot are skipped, and so are formats other than `jsonschema`. A file above the level of
-/// the versions is skipped with a warning. Where two folders have one key, the first folder's schema counts.
+/// the versions is skipped with a warning, and so is an editor's backup of a schema. Where two folders have one key, the
+/// first folder's schema counts.
 ///
 /// In place of a folder there may be one JSON file: a schema or an array of schemas, each under the key that its `self`
 /// says. That is what Iglu Server exports.
@@ -90,7 +91,11 @@ impl Folders {
         into: &mut BTreeMap<SchemaKey, Value>,
     ) -> Result<(), Error> {
         for version in self.names(format)?.unwrap_or_default() {
-            let path = format.join(version);
+            let path = format.join(&version);
+            if is_backup(&version) {
+                tracing::warn!(file = %path.display(), "skip what an editor left beside a schema");
+                continue;
+            }
             let key = key_of(root, &path)?;
             let content = self.files.read(&path).map_err(|source| unreadable(&path, source))?;
             let schema: Value = serde_json::from_slice(&content)
@@ -153,6 +158,12 @@ impl Registry for Folders {
 
 fn unreadable(path: &Path, source: io::Error) -> Error {
     Error::Io { action: "read the schema folder", path: path.to_owned(), source }
+}
+
+/// Whether an editor or a merge left a file of this name beside the one that it is about.
+fn is_backup(name: &str) -> bool {
+    const ENDINGS: [&str; 6] = ["~", "#", ".bak", ".orig", ".rej", ".swp"];
+    ENDINGS.iter().any(|ending| name.ends_with(ending))
 }
 
 /// The key that a file's place stands for.
@@ -243,6 +254,8 @@ mod tests {
         );
         put(folder.path(), "org.example/a/thrift/1-0-0", "struct A {}");
         put(folder.path(), "org.example/a/jsonschema/.1-0-0.swp", "not json");
+        put(folder.path(), "org.example/a/jsonschema/1-0-0~", "not json");
+        put(folder.path(), "org.example/a/jsonschema/1-0-0.orig", "not json");
         put(folder.path(), ".git/a/b/c", "not json");
         put(folder.path(), "README.md", "# Ours");
         let found = read(&[folder.path()]).unwrap();

@@ -195,7 +195,7 @@ fn a_head_and_a_body_that_do_not_come_are_answered_408() {
 #[test]
 fn an_idle_connection_is_closed() {
     let mut config = loopback();
-    config.networking.idle_timeout = Duration::from_millis(50);
+    config.networking.idle_timeout = Duration::from_secs(1);
     let collector = Collector::with(config);
     assert!(collector.connect().try_answer(false).is_none());
     let mut client = collector.connect();
@@ -361,7 +361,7 @@ fn shutdown_closes_idle_connections_and_refuses_new_ones() {
     assert_eq!(client.answer(false).status, 200);
     let begin = Instant::now();
     assert_eq!(running.shutdown().connections_cut, 0);
-    assert!(begin.elapsed() < Duration::from_secs(5));
+    assert!(begin.elapsed() < Duration::from_secs(20));
     assert!(client.ended());
     assert!(std::net::TcpStream::connect(address).is_err());
 }

@@ -38,7 +38,7 @@ fn config(ack: Ack) -> Config {
     let mut config = loopback();
     config.durability = Durability { ack, ..Durability::default() };
     (config.streams.good, config.streams.bad) = (sink.clone(), sink);
-    config.drain_deadline = Duration::from_millis(500);
+    config.drain_deadline = Duration::from_secs(60);
     config
 }
 
@@ -145,7 +145,7 @@ fn a_request_hears_200_after_the_sink_and_408_without_it() {
     let dir = TempDir::new().unwrap();
     let good = Scripted::new("good");
     let mut config = config(Ack::Sink);
-    config.networking.response_header_timeout = Duration::from_millis(300);
+    config.networking.response_header_timeout = Duration::from_secs(3);
     let setup = start(config, &good, dir.path());
     assert_eq!(setup.event(1), 200);
     assert_eq!(good.taken().len(), 1, "it is there before the answer");
@@ -173,7 +173,6 @@ fn shutting_down_under_load_delivers_what_was_accepted() {
         config.threads = 2;
         config.pre_termination_period = Duration::from_millis(300);
         config.pre_termination_unhealthy = true;
-        config.drain_deadline = Duration::from_secs(30);
         config.networking.max_record_size = 2000;
         let setup = start(config, &good, dir.path());
         let (address, ended) = (setup.running.address, Arc::new(AtomicBool::new(false)));
@@ -223,7 +222,7 @@ fn shutting_down_under_load_delivers_what_was_accepted() {
             unhealthy += unhealthy_here;
         }
         assert_eq!((drained.connections_cut, drained.records_left), (0, 0), "{ack:?}");
-        assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(20), "{took:?}");
+        assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(55), "{took:?}");
         assert!(late > 0, "requests are taken during the period");
         assert!(unhealthy > 0, "and /health says that it ends");
         assert!(counters.bad_rows() > 0);
@@ -245,7 +244,8 @@ fn what_is_left_at_the_deadline_is_counted_and_stays_in_the_spool() {
     for (ack, again) in [(Ack::Spool, 7), (Ack::Buffer, 0)] {
         let away = Scripted::missing("good");
         let spools = dir.path().join(format!("{ack:?}"));
-        let setup = start(config(ack), &away, &spools);
+        let soon = Config { drain_deadline: Duration::from_millis(500), ..config(ack) };
+        let setup = start(soon, &away, &spools);
         assert!((0..7).all(|number| setup.event(number) == 200));
         let begun = Instant::now();
         assert_eq!(setup.running.shutdown().records_left, 7, "{ack:?}");

@@ -42,6 +42,13 @@ const FOOTER_BYTES_MAX: usize = 32 << 20;
 /// Bytes that are hashed at a time.
 const PIECE_BYTES: usize = 1 << 20;
 
+/// The columns of a table's files, and the same as the engine scans them.
+#[derive(Clone, Debug)]
+pub(crate) struct TableSchemas {
+    pub(crate) stored: SchemaRef,
+    pub(crate) scanned: SchemaRef,
+}
+
 /// Opens and checks table files. One for the process; safe to share.
 #[derive(Debug)]
 pub(crate) struct BatchFiles {
@@ -101,12 +108,12 @@ impl BatchFiles {
     pub(crate) fn open_all(
         &self,
         files: &[TableFile],
-        schema: &SchemaRef,
+        schema: &TableSchemas,
     ) -> Result<Vec<Arc<OpenFile>>, Hole> {
         files.iter().map(|file| self.open(file, schema).map(Arc::new)).collect()
     }
 
-    fn open(&self, listed: &TableFile, schema: &SchemaRef) -> Result<OpenFile, Hole> {
+    fn open(&self, listed: &TableFile, schema: &TableSchemas) -> Result<OpenFile, Hole> {
         let path = listed.path_in(&self.data_dir);
         let hole = |problem: String| Hole(format!("table file {} {problem}", path.display()));
         let file: Arc<dyn File> = match self.files.open_read(&path) {
@@ -173,7 +180,7 @@ impl BatchFiles {
 }
 
 impl Footer {
-    fn read(file: &dyn File, listed: &TableFile, schema: &SchemaRef) -> Result<Footer, String> {
+    fn read(file: &dyn File, listed: &TableFile, schema: &TableSchemas) -> Result<Footer, String> {
         let damaged = |error: &dyn std::fmt::Display| format!("is damaged: {error}");
         let whole = Source { file, bytes: listed.bytes };
         let metadata = ParquetMetaDataReader::new()
@@ -193,17 +200,18 @@ impl Footer {
         }
         let columns = parquet_to_arrow_schema(metadata.file_metadata().schema_descr(), properties)
             .map_err(|error| damaged(&error))?;
-        if columns.fields() != schema.fields() {
+        if columns.fields() != schema.stored.fields() {
             return Err("does not have the columns of its table".to_owned());
         }
         let rows: i64 = metadata.row_groups().iter().map(|group| group.num_rows()).sum();
         if u64::try_from(rows) != Ok(listed.rows) {
             return Err(format!("has {rows} rows, the manifest says {}", listed.rows));
         }
-        let statistics = DFParquetMetadata::statistics_from_parquet_metadata(&metadata, schema)
-            .map_err(|error| damaged(&error))?;
+        let statistics =
+            DFParquetMetadata::statistics_from_parquet_metadata(&metadata, &schema.scanned)
+                .map_err(|error| damaged(&error))?;
         let bytes = metadata.memory_size()
-            + schema.fields().len() * size_of::<datafusion::common::ColumnStatistics>();
+            + schema.scanned.fields().len() * size_of::<datafusion::common::ColumnStatistics>();
         Ok(Footer { metadata: Arc::new(metadata), statistics: Arc::new(statistics), bytes })
     }
 }

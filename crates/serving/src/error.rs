@@ -76,6 +76,9 @@ pub enum Error {
     /// The real-time view does not reach down to the cut yet.
     #[error("{0}")]
     CatchingUp(String),
+    /// A hole as well, but a restart fills it: a file of the real-time view is gone or damaged.
+    #[error("{0}")]
+    LostSpill(String),
     #[error("read the views: {0}")]
     Views(String),
     #[error("{0}")]
@@ -117,7 +120,7 @@ impl Error {
             Error::StatementTooLarge { .. } => "statement_too_large",
             Error::Memory(_) | Error::FunctionBytes { .. } => "memory_limit",
             Error::Busy { .. } => "busy",
-            Error::Hole(_) => "hole",
+            Error::Hole(_) | Error::LostSpill(_) => "hole",
             Error::CatchingUp(_) => "catching_up",
             Error::Views(_) => "views",
             Error::DivisionByZero(_) | Error::Cast(_) | Error::Execution(_) => "execution_failed",
@@ -147,6 +150,9 @@ impl Error {
                 "try again; `server.statements` and `server.statements-waiting` are the limits"
             }
             Error::CatchingUp(_) => "try again: the speed layer is filling the range",
+            Error::LostSpill(_) => {
+                "no event is lost; leave the data folder to the server while it runs"
+            }
             Error::Hole(_) => {
                 "restore the file from a backup, or make the batch view again from the master dataset with `snowmelt batch run --rebuild`"
             }
@@ -201,6 +207,7 @@ impl Error {
             Error::DivisionByZero(_) | Error::Cast(_) | Error::Execution(_) => 422,
             Error::Memory(_) | Error::Busy { .. } | Error::CatchingUp(_) | Error::Stopping => 503,
             Error::Hole(_)
+            | Error::LostSpill(_)
             | Error::Views(_)
             | Error::OpenWithoutPassword(_)
             | Error::EmptyPassword
@@ -248,6 +255,7 @@ impl Error {
             | views::Error::Damaged { .. }
             | views::Error::Newer { .. } => Error::Hole(message),
             views::Error::Uncovered { .. } => Error::CatchingUp(message),
+            views::Error::LostSpill { .. } => Error::LostSpill(message),
             _ => Error::Views(message),
         }
     }

@@ -6,7 +6,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringViewArray};
+use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
@@ -33,7 +34,7 @@ use views::catalog::Table;
 use views::lambda::Pin;
 use views::realtime::Chunk;
 
-use crate::batch_files::{BatchFiles, Readers};
+use crate::batch_files::{BatchFiles, Readers, TableSchemas};
 
 /// The column that tells the layer of a row.
 pub const LAYER_COLUMN: &str = "_layer";
@@ -51,7 +52,7 @@ pub(crate) struct Merged {
     table: Table,
     pin: Arc<Pin>,
     files: Arc<BatchFiles>,
-    /// The columns of the view, then `_layer`.
+    /// The columns of the view as the engine scans them, then `_layer`.
     schema: SchemaRef,
 }
 
@@ -68,14 +69,15 @@ impl Merged {
         projection: Option<&Vec<usize>>,
         limit: Option<usize>,
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-        let schema = rows_schema(self.table);
+        let schemas =
+            TableSchemas { stored: rows_schema(self.table), scanned: scanned_schema(self.table) };
         let listed: Vec<_> = self.pin.manifest.files_of(self.table).cloned().collect();
         if listed.is_empty() {
             return Ok(None);
         }
         let open = {
-            let (files, listed, schema) = (self.files.clone(), listed.clone(), schema.clone());
-            spawn_blocking(move || files.open_all(&listed, &schema)).await.map_err(joined)??
+            let (files, listed, schemas) = (self.files.clone(), listed.clone(), schemas.clone());
+            spawn_blocking(move || files.open_all(&listed, &schemas)).await.map_err(joined)??
         };
         let scanned: Vec<PartitionedFile> = listed
             .iter()
@@ -83,7 +85,7 @@ impl Merged {
             .filter(|(listed, _)| listed.rows > 0)
             .map(|(listed, open)| {
                 PartitionedFile::new(listed.path.clone(), listed.bytes)
-                    .with_partition_values(vec![ScalarValue::from(BATCH)])
+                    .with_partition_values(vec![ScalarValue::Utf8View(Some(BATCH.to_owned()))])
                     .with_statistics(open.statistics().clone())
                     .with_extension(open)
             })
@@ -93,8 +95,9 @@ impl Merged {
         }
         let groups = FileGroup::new(scanned).split_files(target_partitions.max(1));
         let (groups, statistics) = summarise(groups, &self.schema)?;
-        let layer = Arc::new(Field::new(LAYER_COLUMN, DataType::Utf8, false));
-        let columns = TableSchema::builder(schema).with_table_partition_cols(vec![layer]).build();
+        let layer = Arc::new(Field::new(LAYER_COLUMN, DataType::Utf8View, false));
+        let columns =
+            TableSchema::builder(schemas.scanned).with_table_partition_cols(vec![layer]).build();
         let source =
             ParquetSource::new(columns).with_parquet_file_reader_factory(Arc::new(Readers));
         let scan = FileScanConfigBuilder::new(ObjectStoreUrl::parse(STORE)?, Arc::new(source))
@@ -212,22 +215,33 @@ impl TableProvider for Merged {
     }
 }
 
-/// The columns of a table without `_layer`.
-pub(crate) fn rows_schema(table: Table) -> SchemaRef {
+/// The columns of a table without `_layer`, as they lie in files and in memory.
+fn rows_schema(table: Table) -> SchemaRef {
     match table {
         Table::Events => views::schema::events(),
         Table::BadRows => views::schema::bad_rows(),
     }
 }
 
+/// The columns of a table without `_layer`, as the engine scans them: a text is a view into what was read, so that the
+/// values of a dictionary are not copied for each row, and most are told apart by their first bytes.
+fn scanned_schema(table: Table) -> SchemaRef {
+    let rows = rows_schema(table);
+    let fields = rows.fields().iter().map(|field| match field.data_type() {
+        DataType::Utf8 => Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8View)),
+        _ => field.clone(),
+    });
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
 /// The columns of a table as clients see them.
 pub(crate) fn shown_schema(table: Table) -> SchemaRef {
-    with_layer(&rows_schema(table))
+    with_layer(&scanned_schema(table))
 }
 
 fn with_layer(rows: &SchemaRef) -> SchemaRef {
     let mut fields = rows.fields().to_vec();
-    fields.push(Arc::new(Field::new(LAYER_COLUMN, DataType::Utf8, false)));
+    fields.push(Arc::new(Field::new(LAYER_COLUMN, DataType::Utf8View, false)));
     Arc::new(Schema::new(fields))
 }
 
@@ -248,19 +262,20 @@ fn project(
 ) -> Result<RecordBatch> {
     let layer_at = schema.fields().len() - 1;
     let count = rows.num_rows();
-    let column = |at: usize| -> ArrayRef {
+    let column = |at: usize| -> Result<ArrayRef> {
         if at == layer_at {
-            Arc::new(StringArray::from_iter_values(std::iter::repeat_n(SPEED, count)))
-        } else {
-            rows.column(at).clone()
+            let layers = std::iter::repeat_n(SPEED, count);
+            return Ok(Arc::new(StringViewArray::from_iter_values(layers)));
         }
+        // Of a text only the views are made.
+        Ok(cast(rows.column(at), schema.field(at).data_type())?)
     };
     let (schema, columns) = match projection {
         Some(projection) => {
-            let columns = projection.iter().map(|at| column(*at)).collect();
+            let columns = projection.iter().map(|at| column(*at)).collect::<Result<_>>()?;
             (Arc::new(schema.project(projection)?), columns)
         }
-        None => (schema.clone(), (0..=layer_at).map(column).collect()),
+        None => (schema.clone(), (0..=layer_at).map(column).collect::<Result<_>>()?),
     };
     let options = RecordBatchOptions::new().with_row_count(Some(count));
     Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)

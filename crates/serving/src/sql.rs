@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::ScalarValue;
 use futures::StreamExt;
@@ -320,8 +320,13 @@ fn slices(batch: &RecordBatch) -> impl Iterator<Item = RecordBatch> + '_ {
 
 /// Bytes of a batch itself: it may be a slice of a larger one.
 fn bytes_of(batch: &RecordBatch) -> usize {
-    let bytes = |column: &ArrayRef| {
-        column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size())
+    let bytes = |column: &ArrayRef| match column.as_string_view_opt() {
+        // What the views point to is counted for each of them: it may be shared, but not for long.
+        Some(texts) => texts.lengths().map(|length| length as usize + size_of::<u128>()).sum(),
+        None => {
+            let slice = column.to_data().get_slice_memory_size();
+            slice.unwrap_or_else(|_| column.get_array_memory_size())
+        }
     };
     batch.columns().iter().map(bytes).sum()
 }

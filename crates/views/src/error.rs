@@ -53,8 +53,15 @@ pub enum Error {
 
     /// The real-time view is at its limit and cannot spill. The chunk was not taken: offer it again when an iteration
     /// has moved the cut.
-    #[error("the real-time view is full: {bytes} bytes of {bytes_max}")]
-    Full { bytes: u64, bytes_max: u64 },
+    #[error("the real-time view is full ({bytes} bytes of {bytes_max}) and cannot spill: {reason}")]
+    Full { bytes: u64, bytes_max: u64, reason: String },
+
+    /// Rows of the real-time view that were written to a file of this process are gone or damaged.
+    #[error(
+        "{} is gone or damaged ({detail}): restart the server, which fills the real-time view again from the streams",
+        path.display()
+    )]
+    LostSpill { path: PathBuf, detail: String },
 
     /// Between cut and frontier there are positions that the real-time view does not hold. Passes when the server
     /// moves on to the newest iteration, or when the speed layer has filled the range.

@@ -266,17 +266,18 @@ impl RealtimeView {
             let Some((recipe, chunk)) = oldest.filter(|_| bytes + incoming > bytes_max) else {
                 return Ok(());
             };
-            let full = Error::Full { bytes: bytes + incoming, bytes_max };
+            let full = |reason| Error::Full { bytes: bytes + incoming, bytes_max, reason };
             let Some((files, dir)) = &self.options.spill else {
-                return Err(full);
+                return Err(full("there is no folder for it".to_owned()));
             };
             let number = self.spill_number.fetch_add(1, Ordering::Relaxed);
             match chunk.spilled(files, dir, number) {
                 Ok(spilled) => self.replace(&recipe, &chunk, Arc::new(spilled)),
                 Err(error) => {
                     self.spill_failures.fetch_add(1, Ordering::Relaxed);
-                    tracing::warn!(file = %dir.display(), error = %Causes(&error), "could not spill: the rows stay in memory");
-                    return Err(full);
+                    let reason = Causes(&error).to_string();
+                    tracing::warn!(file = %dir.display(), error = reason, "could not spill: the rows stay in memory");
+                    return Err(full(reason));
                 }
             }
         }

@@ -58,7 +58,7 @@ pub(crate) fn of(error: &Error) -> &'static str {
         Error::Memory(_) | Error::FunctionBytes { .. } => OUT_OF_MEMORY,
         Error::NoGeneration { .. } => UNDEFINED_OBJECT,
         Error::Busy { .. } => INSUFFICIENT_RESOURCES,
-        Error::Hole(_) => DATA_CORRUPTED,
+        Error::Hole(_) | Error::LostSpill(_) => DATA_CORRUPTED,
         Error::CatchingUp(_) => NOT_IN_PREREQUISITE_STATE,
         Error::Views(_) => IO_ERROR,
         Error::DivisionByZero(_) => DIVISION_BY_ZERO,

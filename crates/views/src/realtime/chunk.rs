@@ -2,7 +2,7 @@
 //! is replaced by a larger or by a spilled one, never changed, so that whoever holds it goes on reading.
 
 use std::fmt;
-use std::io::Cursor;
+use std::io::{self, Cursor};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -233,7 +233,15 @@ impl SpillFile {
         let content = writer.into_inner()?;
         // A leftover of an earlier process that could not be tidied away.
         let _ = files.remove(&path);
-        let file = files.create(&path).map_err(Error::io("create", &path))?;
+        let created = match files.create(&path) {
+            // Somebody removed the folder under the running process.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let dir = path.parent().unwrap_or(&path);
+                files.create_dir_all(dir).and_then(|()| files.create(&path))
+            }
+            created => created,
+        };
+        let file = created.map_err(Error::io("create", &path))?;
         // From here on a failure removes the file, by drop.
         let (bytes, crc32c) = (content.len() as u64, crc32c::crc32c(&content));
         let spill = SpillFile { files: files.clone(), path, bytes, crc32c };
@@ -242,11 +250,7 @@ impl SpillFile {
     }
 
     fn read(&self) -> Result<RecordBatch, Error> {
-        let damaged = |detail: String| Error::Damaged {
-            path: self.path.clone(),
-            detail,
-            way_out: "restart the server: it fills the real-time view again from the streams",
-        };
+        let damaged = |detail: String| Error::LostSpill { path: self.path.clone(), detail };
         let content = self.files.read(&self.path).map_err(|error| damaged(error.to_string()))?;
         if content.len() as u64 != self.bytes || crc32c::crc32c(&content) != self.crc32c {
             return Err(damaged("the checksum differs".to_owned()));

@@ -115,6 +115,7 @@ fn a_failed_spill_loses_nothing_and_the_chunk_can_be_offered_again() {
         }
     };
     assert!(matches!(full, Error::Full { .. }), "{full}");
+    assert!(full.to_string().contains("cannot spill: create /data/spill/"), "{full}");
     assert_eq!(view.frontier(RECIPE), log::cut(next, 0));
     assert_eq!(view.metrics().spill_failures, 1);
     let (expected, ..) = log::shred(&range(0, 0, next));
@@ -135,6 +136,20 @@ fn a_damaged_spill_file_fails_the_read_by_name() {
     disk.damage(&path, |content| content[40] ^= 1);
     let error = view.snapshot(RECIPE).chunks[0].events().unwrap_err();
     assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+    assert!(error.to_string().contains("restart the server"), "{error}");
+}
+
+#[test]
+fn a_spill_folder_that_was_removed_is_made_again() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let spill = dir.path().join("spill");
+    let files: Arc<dyn Files> = Arc::new(stream::disk::Disk);
+    std::fs::create_dir_all(&spill).unwrap();
+    let options = Options { memory_bytes_max: 1, spill: Some((files, spill.clone())) };
+    let view = RealtimeView::new(options);
+    std::fs::remove_dir_all(&spill).unwrap();
+    fill(&view, 4);
+    assert!(view.metrics().spilled_chunks > 0 && view.metrics().spill_failures == 0);
 }
 
 #[test]

@@ -132,7 +132,7 @@ fn one_client_too_many_is_told_so() {
 
 #[test]
 fn a_silent_client_is_shown_out() {
-    let site = Site::with(&Config { pg_idle_timeout: Duration::from_millis(200), ..config() });
+    let site = Site::with(&Config { pg_idle_timeout: Duration::from_secs(2), ..config() });
     run(async {
         let client = connect(site.address()).await;
         while !client.is_closed() {

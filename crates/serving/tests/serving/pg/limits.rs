@@ -92,16 +92,21 @@ fn more_rows_than_the_limit_are_an_error() {
 
 #[test]
 fn a_statement_beyond_its_time_is_cancelled() {
-    let site = Site::with(&Config { statement_timeout: Duration::from_millis(400), ..config() });
+    let site = Site::with(&Config { statement_timeout: Duration::from_secs(2), ..config() });
     run(async {
         let client = connect(site.address()).await;
         assert_eq!(code(&client, ENDLESS).await, "57014");
-        let error = client.simple_query("set statement_timeout = '1s'").await.unwrap_err();
+        let error = client.simple_query("set statement_timeout = '3s'").await.unwrap_err();
         assert_eq!(state(&error), ("22023", true));
+    });
+    site.stop();
+    let site = Site::with(&Config { statement_timeout: Duration::from_secs(600), ..config() });
+    run(async {
+        let client = connect(site.address()).await;
         client.batch_execute("set statement_timeout = '50ms'").await.unwrap();
         let started = Instant::now();
         assert_eq!(code(&client, ENDLESS).await, "57014");
-        assert!(started.elapsed() < Duration::from_millis(390), "the shorter limit holds");
+        assert!(started.elapsed() < Duration::from_secs(300), "the shorter limit holds");
         client.batch_execute("reset all").await.unwrap();
         assert_eq!(client.query("select 1", &[]).await.unwrap().len(), 1);
     });
