@@ -200,8 +200,7 @@ pub(crate) fn load(
         let Some((key, value)) = setting.split_once('=') else {
             bail!("`--set {setting}`: expected KEY=VALUE, for example `--set batch.interval=1m`");
         };
-        insert(&mut tree, key, value_of(key, value))
-            .with_context(|| format!("`--set {setting}`"))?;
+        insert(&mut tree, key, value_of(key, value)).with_context(|| format!("`--set {key}`"))?;
         origins.note(key, format!("`--set {key}`"));
     }
     if let Some(dir) = &sources.data_dir {
@@ -538,6 +537,33 @@ mod tests {
             error.contains("stream.partitions") && error.contains("enrich.json-depth-max"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_password_stands_in_no_message() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for text in [
+            "[server]\npassword = 'hush-5318008\n",
+            "[server]\npassword = hush-5318008\n",
+            "[server]\npassword = 5318008\n",
+            "[server]\npassword = ['hush-5318008']\n",
+            "[server]\npasword = 'hush-5318008'\n",
+        ] {
+            std::fs::write(file.path(), text).unwrap();
+            let sources = Sources { config: Some(file.path().to_owned()), ..Sources::default() };
+            let error = format!("{:#}", load(&sources, std::iter::empty()).unwrap_err());
+            assert!(!error.contains("5318008"), "{error}");
+        }
+        // Elsewhere it is a text whatever it looks like.
+        for (set, environment) in [
+            (&["server.password=5318008"][..], &[][..]),
+            (&[], &[("SNOWMELT_SERVER__PASSWORD", "5318008")]),
+        ] {
+            let config = load_with(set, environment).unwrap();
+            assert_eq!(config.server.password, Some(serving::config::Secret::new("5318008")));
+        }
+        let error = load_with(&["server.pasword=hush-5318008"], &[]).unwrap_err();
+        assert!(!format!("{error:#}").contains("5318008"), "{error:#}");
     }
 
     #[test]

@@ -90,6 +90,28 @@ fn more_rows_than_the_limit_are_an_error() {
     site.stop();
 }
 
+/// Planning cannot be interrupted, but nobody has to wait for it.
+#[test]
+fn a_plan_that_takes_longer_than_the_time_is_answered_in_time() {
+    let joins: String = (1..24)
+        .map(|n| format!(" join atomic.events a{n} on a0.event_id = a{n}.event_id"))
+        .collect();
+    let sql = format!("select count(*) from atomic.events a0{joins}");
+    let site = Site::with(&Config { statement_timeout: Duration::from_secs(600), ..config() });
+    run(async {
+        let client = connect(site.address()).await;
+        let started = Instant::now();
+        client.prepare(&sql).await.unwrap();
+        let whole = started.elapsed();
+        client.batch_execute("set statement_timeout = '1ms'").await.unwrap();
+        let started = Instant::now();
+        assert_eq!(state(&client.prepare(&sql).await.unwrap_err()).0, "57014");
+        assert_eq!(code(&client, &sql).await, "57014");
+        assert!(started.elapsed() < whole, "{:?} of {whole:?}", started.elapsed());
+    });
+    site.stop();
+}
+
 #[test]
 fn a_statement_beyond_its_time_is_cancelled() {
     let site = Site::with(&Config { statement_timeout: Duration::from_secs(2), ..config() });
