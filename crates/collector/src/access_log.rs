@@ -1,15 +1,15 @@
 //! The access log: one JSON object per request, on a thread of its own, so that a slow disk delays nobody.
 //!
 //! Off by default. It has no addresses, cookies or query strings: those are data of people, and the events have them.
-//! What the thread cannot take in time is dropped and counted.
+//! What the thread cannot take in time is dropped and counted. A file that was moved away is made anew when the
+//! process is told so, as log rotation does.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ const LINES_MAX: usize = 8192;
 pub(crate) struct AccessLog {
     lines: Option<SyncSender<String>>,
     dropped: AtomicU64,
+    /// The file is to be opened again.
+    reopen: Arc<AtomicBool>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -45,22 +47,23 @@ impl AccessLog {
     /// # Errors
     /// When the file cannot be opened.
     pub(crate) fn open(file: Option<&Path>) -> io::Result<AccessLog> {
-        match file {
-            Some(path) => {
-                let file: File = OpenOptions::new().create(true).append(true).open(path)?;
-                AccessLog::start(file)
-            }
-            None => AccessLog::start(io::stderr()),
-        }
-    }
-
-    fn start(out: impl Write + Send + 'static) -> io::Result<AccessLog> {
+        let out = Out::open(file)?;
         let (lines, waiting) = sync_channel(LINES_MAX);
+        let reopen = Arc::new(AtomicBool::new(false));
+        let is_moved = Arc::clone(&reopen);
         let thread = std::thread::Builder::new()
             .name("access-log".to_owned())
-            .spawn(move || run(BufWriter::new(out), &waiting))?;
+            .spawn(move || run(out, &waiting, &is_moved))?;
         let (dropped, thread) = (AtomicU64::new(0), Mutex::new(Some(thread)));
-        Ok(AccessLog { lines: Some(lines), dropped, thread })
+        Ok(AccessLog { lines: Some(lines), dropped, reopen, thread })
+    }
+
+    /// Has the file opened again, for it may have been moved away; done by the thread, a moment later. Lines that were
+    /// written before are in the old one. If it cannot be opened the old one stays in use, and a warning says so.
+    pub(crate) fn reopen(&self) {
+        self.reopen.store(true, Ordering::SeqCst);
+        // An empty line wakes the thread; where none fits in, it is awake.
+        let _ = self.lines.as_ref().map(|lines| lines.try_send(String::new()));
     }
 
     pub(crate) fn write(&self, line: &Line<'_>) {
@@ -85,8 +88,33 @@ impl Drop for AccessLog {
     }
 }
 
+/// Where lines go.
+struct Out {
+    file: Option<PathBuf>,
+    writer: BufWriter<Box<dyn Write + Send>>,
+}
+
+impl Out {
+    fn open(file: Option<&Path>) -> io::Result<Out> {
+        let writer: Box<dyn Write + Send> = match file {
+            Some(path) => {
+                let file: File = OpenOptions::new().create(true).append(true).open(path)?;
+                Box::new(file)
+            }
+            None => Box::new(io::stderr()),
+        };
+        Ok(Out { file: file.map(Path::to_owned), writer: BufWriter::new(writer) })
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        self.writer.flush()?;
+        *self = Out::open(self.file.as_deref())?;
+        Ok(())
+    }
+}
+
 /// Writes line by line, and to the file whenever nothing more waits.
-fn run(mut out: impl Write, lines: &Receiver<String>) {
+fn run(mut out: Out, lines: &Receiver<String>, reopen: &AtomicBool) {
     let mut was_well = true;
     let mut tell = |done: io::Result<()>| {
         if let (true, Err(error)) = (was_well, &done) {
@@ -98,7 +126,7 @@ fn run(mut out: impl Write, lines: &Receiver<String>) {
         let line = match lines.try_recv() {
             Ok(line) => line,
             Err(TryRecvError::Empty) => {
-                tell(out.flush());
+                tell(out.writer.flush());
                 match lines.recv() {
                     Ok(line) => line,
                     Err(_) => break,
@@ -106,9 +134,12 @@ fn run(mut out: impl Write, lines: &Receiver<String>) {
             }
             Err(TryRecvError::Disconnected) => break,
         };
-        tell(out.write_all(line.as_bytes()));
+        if reopen.swap(false, Ordering::SeqCst) {
+            tell(out.reopen());
+        }
+        tell(out.writer.write_all(line.as_bytes()));
     }
-    tell(out.flush());
+    tell(out.writer.flush());
 }
 
 impl Line<'_> {
@@ -164,8 +195,12 @@ mod tests {
     #[test]
     fn a_log_that_is_behind_drops_and_counts() {
         let (lines, _waiting) = sync_channel(1);
-        let log =
-            AccessLog { lines: Some(lines), dropped: AtomicU64::new(0), thread: Mutex::default() };
+        let log = AccessLog {
+            lines: Some(lines),
+            dropped: AtomicU64::new(0),
+            reopen: Arc::default(),
+            thread: Mutex::default(),
+        };
         let line = Line {
             time: Timestamp(0),
             method: "get",

@@ -1,7 +1,7 @@
 //! What the collector counts: read by `/metrics`, by the status page and by the tests that compare accepted with
-//! stored. Counters only grow, except the number of open connections.
+//! stored. Counters only grow; gauges say so.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Why a request was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,6 +66,7 @@ pub struct Counters {
     splits: AtomicU64,
     connections: AtomicU64,
     connections_open: AtomicU64,
+    in_flight_bytes: AtomicUsize,
     rejected: [AtomicU64; Reason::ALL.len()],
 }
 
@@ -101,8 +102,15 @@ impl Counters {
         self.connections.load(Ordering::Relaxed)
     }
 
+    /// Gauge: what is open now.
     pub fn connections_open(&self) -> u64 {
         self.connections_open.load(Ordering::Relaxed)
+    }
+
+    /// Gauge: bytes of bodies and records that are held until their requests are answered; the bound is
+    /// `memory.max-in-flight-bytes`.
+    pub fn in_flight_bytes(&self) -> usize {
+        self.in_flight_bytes.load(Ordering::Relaxed)
     }
 
     /// Requests that were refused for this reason.
@@ -133,6 +141,15 @@ impl Counters {
 
     pub(crate) fn reject(&self, reason: Reason) {
         self.rejected[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts bytes that are held from now on. How many were before.
+    pub(crate) fn hold(&self, bytes: usize) -> usize {
+        self.in_flight_bytes.fetch_add(bytes, Ordering::Relaxed)
+    }
+
+    pub(crate) fn release(&self, bytes: usize) {
+        self.in_flight_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Counts an open connection until the returned value is dropped.

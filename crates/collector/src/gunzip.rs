@@ -62,6 +62,7 @@ mod tests {
     use flate2::Compression;
     use flate2::write::GzEncoder;
     use std::io::Write;
+    use std::sync::Arc;
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
@@ -70,7 +71,7 @@ mod tests {
     }
 
     fn unfolded(body: &[u8], refused_at: usize, budget: usize) -> Result<Vec<u8>, BadGzip> {
-        unfold(body, refused_at, &mut Budget::new(budget).hold())
+        unfold(body, refused_at, &mut Budget::new(budget, Arc::default()).hold())
     }
 
     #[test]
@@ -94,7 +95,7 @@ mod tests {
         // A thousand times its size.
         let bomb = gzip(&vec![0; 50_000_000]);
         assert!(bomb.len() < 100_000);
-        let budget = Budget::new(1 << 30);
+        let budget = Budget::new(1 << 30, Arc::default());
         let mut held = budget.hold();
         assert!(matches!(unfold(&bomb, 2 << 20, &mut held), Err(BadGzip::TooLarge)));
         drop(held);

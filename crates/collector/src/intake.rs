@@ -105,9 +105,10 @@ impl Intake {
             let record_bytes_max = config.networking.max_record_size;
             Batching::new(&config.compression, record_bytes_max, Box::new(store))
         });
+        let counters: Arc<Counters> = Arc::default();
         Intake {
-            counters: Arc::default(),
-            budget: Budget::new(config.memory.max_in_flight_bytes),
+            budget: Budget::new(config.memory.max_in_flight_bytes, Arc::clone(&counters)),
+            counters,
             collector: format!("snowmelt-{}-log", config.version),
             do_not_track: config.do_not_track_cookie.pattern().unwrap_or_default(),
             limits: Limits::new(&config.networking, config.compat),

@@ -1,13 +1,14 @@
 //! The budget of bytes that all connections share: what a body or a record takes is held until it is answered.
 //! When it is used up, requests are answered 503 instead of growing the process.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use crate::counters::Counters;
+use std::sync::Arc;
 
-/// Bytes in use, and their bound.
+/// The bound on bytes in use; they are counted in [`Counters::in_flight_bytes`].
 #[derive(Debug)]
 pub(crate) struct Budget {
     bytes_max: usize,
-    in_use: AtomicUsize,
+    counters: Arc<Counters>,
 }
 
 /// Bytes that belong to one request; given back on drop.
@@ -22,8 +23,8 @@ pub(crate) struct Held<'a> {
 pub(crate) struct Exhausted;
 
 impl Budget {
-    pub(crate) fn new(bytes_max: usize) -> Budget {
-        Budget { bytes_max, in_use: AtomicUsize::new(0) }
+    pub(crate) fn new(bytes_max: usize, counters: Arc<Counters>) -> Budget {
+        Budget { bytes_max, counters }
     }
 
     pub(crate) fn hold(&self) -> Held<'_> {
@@ -34,9 +35,9 @@ impl Budget {
 impl Held<'_> {
     /// Holds `bytes` more.
     pub(crate) fn add(&mut self, bytes: usize) -> Result<(), Exhausted> {
-        let before = self.budget.in_use.fetch_add(bytes, Ordering::Relaxed);
+        let before = self.budget.counters.hold(bytes);
         if before.saturating_add(bytes) > self.budget.bytes_max {
-            self.budget.in_use.fetch_sub(bytes, Ordering::Relaxed);
+            self.budget.counters.release(bytes);
             return Err(Exhausted);
         }
         self.bytes += bytes;
@@ -46,7 +47,7 @@ impl Held<'_> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.budget.in_use.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.budget.counters.release(self.bytes);
     }
 }
 
@@ -56,7 +57,7 @@ mod tests {
 
     #[test]
     fn what_is_refused_is_not_held_and_what_is_dropped_is_given_back() {
-        let budget = Budget::new(10);
+        let budget = Budget::new(10, Arc::default());
         let mut first = budget.hold();
         first.add(6).unwrap();
         let mut second = budget.hold();
@@ -66,6 +67,6 @@ mod tests {
         drop(second);
         first.add(4).unwrap();
         drop(first);
-        assert_eq!(budget.in_use.load(Ordering::Relaxed), 0);
+        assert_eq!(budget.counters.in_flight_bytes(), 0);
     }
 }

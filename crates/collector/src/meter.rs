@@ -67,6 +67,7 @@ impl Abnormal {
 pub struct Meter {
     counts: [[AtomicU64; STATUSES.len()]; METHODS.len()],
     active: AtomicU64,
+    abandoned: AtomicU64,
     /// From the end of the head to the end of the answer.
     pub latency: Times,
     /// Only with StatsD: what came since it was sent last.
@@ -106,6 +107,7 @@ impl Meter {
         Meter {
             counts: Default::default(),
             active: AtomicU64::new(0),
+            abandoned: AtomicU64::new(0),
             latency: Times::default(),
             period: for_statsd.then(Mutex::default),
             random: Random::of_the_system(),
@@ -126,6 +128,18 @@ impl Meter {
     /// Requests under way.
     pub fn active(&self) -> u64 {
         self.active.load(Ordering::Relaxed)
+    }
+
+    /// Requests whose client was gone before it had its answer.
+    pub fn abandoned(&self) -> u64 {
+        self.abandoned.load(Ordering::Relaxed)
+    }
+
+    /// Has the file of the access log opened again, where there is one.
+    pub(crate) fn reopen_log(&self) {
+        if let Some(log) = &self.log {
+            log.reopen();
+        }
     }
 
     /// Lines that the access log could not take because it was behind.
@@ -188,6 +202,7 @@ impl Meter {
     /// The client was gone before its answer.
     pub(crate) fn abandon(&self, measured: &Measured) {
         self.active.fetch_sub(1, Ordering::Relaxed);
+        self.abandoned.fetch_add(1, Ordering::Relaxed);
         if let Some(period) = &self.period {
             let mut period = period.lock().unwrap_or_else(PoisonError::into_inner);
             let samples = period.abnormal.entry(Abnormal::Canceled).or_default();

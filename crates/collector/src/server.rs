@@ -183,18 +183,22 @@ impl Running {
         self.stop_and_join()
     }
 
-    /// Reads certificate and key again; new connections get them. Without HTTPS there is nothing to do.
+    /// What SIGHUP does: has the file of the access log opened again, and reads certificate and key again, which new
+    /// connections get. What is not switched on is left out.
     ///
     /// # Errors
     /// [`Error::Tls`]; then the certificate before stays in use.
-    pub fn reload_certificate(&self) -> Result<(), Error> {
-        self.tls.as_ref().map_or(Ok(()), |tls| tls.reload())
+    pub fn reload(&self) -> Result<(), Error> {
+        self.reloader()()
     }
 
-    /// What [`Running::reload_certificate`] does, for a thread that outlives this value.
-    pub fn certificate_reloader(&self) -> impl Fn() -> Result<(), Error> + Send + 'static {
-        let tls = self.tls.clone();
-        move || tls.as_ref().map_or(Ok(()), |tls| tls.reload())
+    /// What [`Running::reload`] does, for a thread that outlives this value.
+    pub fn reloader(&self) -> impl Fn() -> Result<(), Error> + Send + 'static {
+        let (tls, meter) = (self.tls.clone(), Arc::clone(&self.meter));
+        move || {
+            meter.reopen_log();
+            tls.as_ref().map_or(Ok(()), |tls| tls.reload())
+        }
     }
 
     fn stop_and_join(&mut self) -> Drained {

@@ -174,6 +174,7 @@ mod tests {
     use model::time::Timestamp;
     use proptest::prelude::*;
     use serde_json::Value;
+    use std::sync::Arc;
 
     const SCHEMA: &str =
         "iglu:com.snowplowanalytics.snowplow.badrows/size_violation/jsonschema/1-0-0";
@@ -202,7 +203,7 @@ mod tests {
 
     fn split(limits: Limits, record: &Written) -> Fitted {
         assert!(!limits.fits(record.bytes.len()));
-        let budget = Budget::new(1 << 30);
+        let budget = Budget::new(1 << 30, Arc::default());
         let maker = Maker::new("1.2.3", Timestamp(0));
         limits.split(record, &maker, &mut budget.hold()).unwrap()
     }
@@ -381,7 +382,7 @@ mod tests {
     #[test]
     fn memory_that_is_not_there_makes_no_row() {
         let record = seven_events();
-        let budget = Budget::new(record.bytes.len() * 6 - 1);
+        let budget = Budget::new(record.bytes.len() * 6 - 1, Arc::default());
         let maker = Maker::new("1.2.3", Timestamp(0));
         let result = limits(1000, 10_000, false).split(&record, &maker, &mut budget.hold());
         assert_eq!(result, Err(Exhausted));

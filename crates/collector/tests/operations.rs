@@ -81,12 +81,12 @@ fn events_come_over_https_and_a_renewed_certificate_needs_no_restart() {
 
     let second = write_certificate(&ssl);
     assert!(over_tls(https, &second, EVENT).is_none(), "not before it is read");
-    running.reload_certificate().unwrap();
+    running.reload().unwrap();
     assert!(over_tls(https, &second, EVENT).unwrap().starts_with("HTTP/1.1 200"));
     assert!(over_tls(https, &first, EVENT).is_none());
 
     std::fs::write(ssl.key_file.as_ref().unwrap(), "half a fi").unwrap();
-    let error = running.reload_certificate().unwrap_err().to_string();
+    let error = running.reload().unwrap_err().to_string();
     assert!(error.contains("collector.ssl.key-file") && error.contains("key.pem"), "{error}");
     assert!(
         over_tls(https, &second, EVENT).unwrap().starts_with("HTTP/1.1 200"),
@@ -191,4 +191,42 @@ fn an_agent_hears_of_requests_and_the_log_has_them() {
     assert!(lines[0].contains("\"method\":\"get\",\"path\":\"/i\",\"status\":200"), "{log}");
     assert!(lines[1].contains("\"path\":\"/com.acme/track\",\"status\":200"), "{log}");
     assert!(!log.contains("secret") && !log.contains("127.0.0.1"), "{log}");
+}
+
+#[test]
+fn a_log_that_was_moved_away_is_begun_anew_at_a_reload() {
+    let dir = TempDir::new().unwrap();
+    let (file, moved) = (dir.path().join("access.log"), dir.path().join("access.log.1"));
+    let mut config = loopback();
+    config.access_log = AccessLog { enabled: true, file: Some(file.clone()) };
+    let collector = Collector::with(config);
+    let lines = |file: &Path| std::fs::read_to_string(file).unwrap_or_default().lines().count();
+    let until = |what: &str, so: &dyn Fn() -> bool| {
+        let patience = Instant::now() + Duration::from_secs(30);
+        while !so() {
+            assert!(Instant::now() < patience, "{what}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    };
+    collector.send("GET /a/before HTTP/1.1\r\n\r\n");
+    until("the first line is written", &|| lines(&file) == 1);
+    std::fs::rename(&file, &moved).unwrap();
+    collector.send("GET /a/between HTTP/1.1\r\n\r\n");
+    until("nobody has said that it was moved", &|| lines(&moved) == 2);
+    collector.running.reload().unwrap();
+    // Nothing more needs to happen for the new file to be there, as rotation with compression wants it.
+    until("there is a new file", &|| file.exists());
+    collector.send("GET /a/after HTTP/1.1\r\n\r\n");
+    until("and the log goes on in it", &|| lines(&file) == 1);
+    assert!(std::fs::read_to_string(&file).unwrap().contains("/a/after"));
+    assert_eq!(lines(&moved), 2);
+
+    // A place where no file can be made: the old one stays in use.
+    std::fs::rename(dir.path(), dir.path().with_extension("gone")).unwrap();
+    collector.running.reload().unwrap();
+    collector.send("GET /a/more HTTP/1.1\r\n\r\n");
+    let gone = dir.path().with_extension("gone");
+    until("the old file goes on", &|| lines(&gone.join("access.log")) == 2);
+    drop(collector);
+    std::fs::rename(gone, dir.path()).unwrap();
 }

@@ -20,11 +20,16 @@ serving::families! {
     REQUESTS = Counter "snowmelt_collector_requests_total" [] "requests answered";
     ACCEPTED = Counter "snowmelt_collector_accepted_total" [] "records made durable";
     ACCEPTED_BYTES = Counter "snowmelt_collector_accepted_bytes_total" [] "their bytes";
+    COLLECTOR_BAD_ROWS = Counter "snowmelt_collector_bad_rows_total" [] "records among them that are bad rows: what was answered 200 and is too large or broken";
+    SPLITS = Counter "snowmelt_collector_splits_total" [] "requests that became several records";
+    IN_FLIGHT = Gauge "snowmelt_collector_in_flight_bytes" [] "bytes of bodies and records held until their requests are answered; beyond `collector.memory.max-in-flight-bytes` it is 503";
+    CONNECTIONS_TOTAL = Counter "snowmelt_collector_connections_total" [] "connections since the start";
     CONNECTIONS = Gauge "snowmelt_collector_connections" [] "open connections";
     REJECTED = Counter "snowmelt_collector_rejected_total" ["reason"] "requests refused, by reason";
     ANSWERS = Counter "snowmelt_collector_answers_total" ["method", "status"] "answers by method and status, health checks left out; `other` stands for any without a label of its own";
     ANSWER_TIMES = Histogram "snowmelt_collector_answer_seconds" [] "from the end of a request's head to the end of its answer";
     ACTIVE = Gauge "snowmelt_collector_active_requests" [] "requests under way";
+    ABANDONED = Counter "snowmelt_collector_abandoned_total" [] "requests whose client was gone before its answer";
     LOG_DROPPED = Counter "snowmelt_collector_access_log_dropped_total" [] "lines that the access log could not take in time";
     SINK_HEALTHY = Gauge "snowmelt_sink_healthy" ["sink"] "1 while the sink takes records: what /sink-health says";
     SINK_FLIPS = Counter "snowmelt_sink_health_changes_total" ["sink"] "how often that changed";
@@ -94,6 +99,10 @@ fn collector(process: &Process, text: &mut Exposition) {
     text.value(&REQUESTS, counters.requests());
     text.value(&ACCEPTED, counters.accepted());
     text.value(&ACCEPTED_BYTES, counters.accepted_bytes());
+    text.value(&COLLECTOR_BAD_ROWS, counters.bad_rows());
+    text.value(&SPLITS, counters.splits());
+    text.value(&IN_FLIGHT, counters.in_flight_bytes());
+    text.value(&CONNECTIONS_TOTAL, counters.connections());
     text.value(&CONNECTIONS, counters.connections_open());
     let rejected = counters.rejected_by_reason().map(|(reason, count)| ([reason.as_str()], count));
     text.values(&REJECTED, rejected);
@@ -105,6 +114,7 @@ fn collector(process: &Process, text: &mut Exposition) {
     text.values(&ANSWERS, answers.iter().map(|it| ([it.0, it.1.as_str()], it.2)));
     text.histograms(&ANSWER_TIMES, [times([], &process.meter.latency)]);
     text.value(&ACTIVE, process.meter.active());
+    text.value(&ABANDONED, process.meter.abandoned());
     text.value(&LOG_DROPPED, process.meter.log_lines_dropped());
     sink(&process.good, text);
 }

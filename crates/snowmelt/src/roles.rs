@@ -132,7 +132,7 @@ impl Roles {
         };
         let collector = collector::server::start_with(collector_config(config), ports)
             .context("start the collector")?;
-        endings.at_hang_up(collector.certificate_reloader());
+        endings.at_hang_up(collector.reloader());
         let batch = start_batch(config, &data_dir, recipes, &raw, &catalog, &lambda, &speed)?;
         if !wait_until_ready(&speed, &batch, endings)? {
             collector.shutdown();

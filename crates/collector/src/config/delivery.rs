@@ -210,5 +210,12 @@ pub(super) fn warnings(config: &super::Config) -> Vec<String> {
                 .to_owned(),
         );
     }
+    if config.durability.ack == Ack::Spool {
+        warnings.push(
+            "`collector.durability.ack` is `spool`: a kill sends again what was sent during the last second, and the \
+             second copy of an event is an event like any other; the enrichment event_fingerprint shows which are equal"
+                .to_owned(),
+        );
+    }
     warnings
 }

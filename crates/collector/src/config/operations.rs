@@ -81,7 +81,7 @@ pub struct Health {
 pub struct AccessLog {
     /// Whether it is written. Default: false. It has neither addresses nor query strings: the events have them.
     pub enabled: bool,
-    /// The file it is appended to. Default: none, stderr.
+    /// The file it is appended to; opened again at SIGHUP, so that it can be moved away. Default: none, stderr.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
 }

@@ -17,7 +17,7 @@ use crate::roles::Roles;
 /// Prints one line when all of it answers: ready collector=HOST:PORT http=HOST:PORT pg=HOST:PORT
 /// SIGTERM or Ctrl-C ends it in order: requests in flight are answered, what waits for a sink is sent, then every role
 /// ends; exit code 0, or 1 with the count when a deadline left connections or records. Killing it loses nothing that
-/// was answered 200. SIGHUP reads the collector's certificate again.
+/// was answered 200. SIGHUP reads the collector's certificate again and opens its access log anew.
 #[derive(Debug, clap::Args)]
 #[command(
     verbatim_doc_comment,
@@ -160,11 +160,13 @@ impl Endings {
     }
 }
 
-/// SIGHUP: a certificate was renewed.
+/// SIGHUP: a certificate was renewed, or a log moved away.
 fn hung_up(reload: &Mutex<Option<Reload>>) {
     let reload = reload.lock().unwrap_or_else(PoisonError::into_inner);
     match reload.as_ref().map(|reload| reload()) {
-        Some(Ok(())) => tracing::info!("the certificate was read again"),
+        Some(Ok(())) => {
+            tracing::info!("the certificate was read again, the access log opened anew")
+        }
         Some(Err(error)) => {
             tracing::error!(error = %Causes(&error), "the certificate before stays in use");
         }
