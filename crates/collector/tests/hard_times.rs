@@ -7,96 +7,23 @@ mod support;
 
 use collector::counters::Reason;
 use collector::server::start;
-use model::files::{File, Files, Space};
 use model::payload::CollectorPayload;
 use model::position::Offset;
 use model::time::{Clock, Timestamp};
-use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 use stream::Stream;
 use stream::disk::Disk;
 use stream::local::{Local, Options};
+use support::slow_disk::{SlowDisk, resident_bytes, stored};
 use support::{Client, FixedClock, NOW, loopback};
 
 const BODY_BYTES: usize = 32 << 10;
 const CLIENTS: usize = 48;
 const REQUESTS: usize = 24;
-
-/// The real disk, on which an fsync takes longer.
-#[derive(Clone, Debug, Default)]
-struct SlowDisk {
-    sync_ms: Arc<AtomicU64>,
-}
-
-#[derive(Debug)]
-struct SlowFile {
-    inner: Box<dyn File>,
-    disk: SlowDisk,
-}
-
-impl SlowDisk {
-    fn wrap(&self, inner: io::Result<Box<dyn File>>) -> io::Result<Box<dyn File>> {
-        Ok(Box::new(SlowFile { inner: inner?, disk: self.clone() }))
-    }
-
-    fn sync_takes(&self, ms: u64) {
-        self.sync_ms.store(ms, Ordering::SeqCst);
-    }
-}
-
-impl Files for SlowDisk {
-    fn create(&self, path: &Path) -> io::Result<Box<dyn File>> {
-        self.wrap(Disk.create(path))
-    }
-    fn open(&self, path: &Path) -> io::Result<Box<dyn File>> {
-        self.wrap(Disk.open(path))
-    }
-    fn open_read(&self, path: &Path) -> io::Result<Box<dyn File>> {
-        self.wrap(Disk.open_read(path))
-    }
-    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        Disk.list(dir)
-    }
-    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        Disk.create_dir_all(dir)
-    }
-    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        Disk.hard_link(from, to)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        Disk.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        Disk.remove(path)
-    }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        Disk.sync_dir(dir)
-    }
-    fn space(&self, dir: &Path) -> io::Result<Space> {
-        Disk.space(dir)
-    }
-}
-
-impl File for SlowFile {
-    fn read_at(&self, into: &mut [u8], at: u64) -> io::Result<usize> {
-        self.inner.read_at(into, at)
-    }
-    fn write_all_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
-        self.inner.write_all_at(bytes, at)
-    }
-    fn sync(&self) -> io::Result<()> {
-        std::thread::sleep(Duration::from_millis(self.disk.sync_ms.load(Ordering::SeqCst)));
-        self.inner.sync()
-    }
-    fn len(&self) -> io::Result<u64> {
-        self.inner.len()
-    }
-}
 
 /// What many clients at once were answered.
 #[derive(Default)]
@@ -156,33 +83,6 @@ fn one_client(address: SocketAddr, name: &str, padding: &str) -> Rush {
         }
     }
     rush
-}
-
-/// How often each id is stored.
-fn stored(log: &Local) -> BTreeMap<String, usize> {
-    let mut stored = BTreeMap::new();
-    for partition in log.partitions() {
-        let mut from = Offset::BEGINNING;
-        loop {
-            let chunk = log.read(partition, from, 1 << 20).unwrap();
-            if chunk.records.is_empty() {
-                break;
-            }
-            for record in chunk.records {
-                let body = CollectorPayload::decode(&record.bytes).unwrap().body.unwrap();
-                *stored.entry(body.split(' ').next().unwrap().to_owned()).or_insert(0) += 1;
-            }
-            from = chunk.next;
-        }
-    }
-    stored
-}
-
-/// The resident memory of this process.
-fn resident_bytes() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
 }
 
 #[test]

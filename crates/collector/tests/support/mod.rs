@@ -6,6 +6,8 @@
     reason = "each test file uses a part of it, and a test that cannot go on must panic"
 )]
 
+pub mod slow_disk;
+
 use bytes::Bytes;
 use collector::Config;
 use collector::server::{Running, start};
