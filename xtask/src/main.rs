@@ -20,8 +20,8 @@ usage: cargo xtask COMMAND
 
   test         install what the tests need, then format, all tests (200 seeds of the
                simulator among them), lints, docs
-  setup        only install what the tests need (the Python and Node trackers, and clients
-               of PostgreSQL)
+  setup        only install what the tests need (the Python, Node and browser trackers,
+               Chromium, and clients of PostgreSQL)
   generate     write the pages under docs/reference/ again, from the code
   sim [ARGS]   the simulator: --seeds N, --from SEED, --seed SEED to replay one
   bench [NAME] the measurements of docs/benchmarks.md, in release: collector, enrich, batch,
@@ -39,9 +39,10 @@ fn main() -> ExitCode {
     let done = match arguments.first().map(String::as_str) {
         Some("test") if rest.is_empty() => test(),
         Some("setup") if rest.is_empty() => setup::trackers()
-            .and_then(|trackers| Ok((trackers, setup::pg_clients()?)))
-            .map(|(trackers, clients)| {
+            .and_then(|trackers| Ok((trackers, setup::browser()?, setup::pg_clients()?)))
+            .map(|(trackers, browser, clients)| {
                 println!("ready: TRACKERS_DIR={}", trackers.display());
+                println!("ready: BROWSER_DIR={}", browser.display());
                 println!("ready: PG_CLIENTS_DIR={}", clients.display());
             }),
         Some("generate") if rest.is_empty() => generate(),
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
 fn test() -> Result<()> {
     let started = Instant::now();
     let trackers = step("set-up: trackers", setup::trackers)?;
+    let browser = step("set-up: browser", setup::browser)?;
     let pg_clients = step("set-up: clients of PostgreSQL", setup::pg_clients)?;
     step("format", || cargo(&["fmt", "--all", "--check"]))?;
     // The tests build all code; running them first leaves clippy and docs little to do.
@@ -73,6 +75,7 @@ fn test() -> Result<()> {
         run(Command::new(cargo_path())
             .args(["test", "--locked", "--workspace"])
             .env("TRACKERS_DIR", &trackers)
+            .env("BROWSER_DIR", &browser)
             .env("PG_CLIENTS_DIR", &pg_clients)
             .env(PROPTEST_SEED, std::env::var_os(PROPTEST_SEED).unwrap_or("1".into())))
     })?;

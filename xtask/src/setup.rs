@@ -1,5 +1,5 @@
-//! Installs what the tests need besides the toolchain: the real Python and Node trackers, and clients of PostgreSQL, by
-//! name from their registries, into folders beside the build. Done once; a changed version list does it again.
+//! Installs what the tests need besides the toolchain: the real Python, Node and browser trackers, and clients of
+//! PostgreSQL, by name from their registries, into folders beside the build; psql and Chromium into the system. Done once; a changed version list does it again.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -39,6 +39,33 @@ pub(crate) fn trackers() -> Result<PathBuf> {
     Ok(dir)
 }
 
+/// The tracker that pages load, and what drives the browser.
+const BROWSER: [&str; 2] = ["@snowplow/browser-tracker@4.10.1", "playwright-core@1.65.1"];
+
+/// The folder whose `node_modules` has the browser tracker and the driver of a browser. Chromium is the system's own, or
+/// the one that `CHROMIUM` names.
+///
+/// # Errors
+/// When npm or Chromium is missing or an installation fails.
+pub(crate) fn browser() -> Result<PathBuf> {
+    if std::env::var_os("CHROMIUM").is_none() {
+        system_package(Path::new("/usr/bin/chromium"), "chromium")?;
+    }
+    let dir = build_dir().join("browser");
+    let stamp = dir.join("installed");
+    let wanted = format!("{BROWSER:?}");
+    if std::fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
+        return Ok(dir);
+    }
+    if dir.exists() {
+        std::fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
+    }
+    std::fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
+    node(&dir, &BROWSER).context("install the browser tracker (needs node and npm)")?;
+    std::fs::write(&stamp, wanted).with_context(|| format!("write {}", stamp.display()))?;
+    Ok(dir)
+}
+
 /// Drivers and tools that ask PostgreSQL, each in its own language.
 const PG_PYTHON: [&str; 2] = ["psycopg[binary]==3.3.9", "asyncpg==0.32.0"];
 const PG_NODE: [&str; 1] = ["pg@8.23.1"];
@@ -71,18 +98,27 @@ pub(crate) fn pg_clients() -> Result<PathBuf> {
     Ok(dir)
 }
 
-/// Installs psql where it is missing and we may.
 fn psql() -> Result<()> {
-    let is_there = || Command::new("psql").arg("--version").output().is_ok();
+    system_package(Path::new("/usr/bin/psql"), "postgresql-client")
+}
+
+/// Installs a package of Debian where its program is missing and we may.
+fn system_package(program: &Path, package: &str) -> Result<()> {
+    let name = program.file_name().unwrap_or_default();
+    // Wherever it lies; asking a browser for its version would take a second.
+    let on_path = |dir: PathBuf| dir.join(name).exists();
+    let is_there = || {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        program.exists() || std::env::split_paths(&path).any(on_path)
+    };
     if is_there() {
         return Ok(());
     }
-    let hint =
-        "psql is missing: install your system's PostgreSQL client (Debian: postgresql-client)";
+    let hint = format!("{} is missing: install it (Debian: {package})", name.to_string_lossy());
     let mut install = Command::new("apt-get");
-    install.args(["install", "--yes", "--no-install-recommends", "postgresql-client"]);
-    crate::run(Command::new("apt-get").args(["update", "--quiet"])).context(hint)?;
-    crate::run(install.env("DEBIAN_FRONTEND", "noninteractive")).context(hint)?;
+    install.args(["install", "--yes", "--quiet", "--no-install-recommends", package]);
+    crate::run(Command::new("apt-get").args(["update", "--quiet"])).context(hint.clone())?;
+    crate::run(install.env("DEBIAN_FRONTEND", "noninteractive")).context(hint.clone())?;
     ensure!(is_there(), "{hint}");
     Ok(())
 }
