@@ -11,7 +11,7 @@ mod input;
 
 mod targets;
 
-use targets::{entry, http, keys, manifest, master, payload, recipe, records, segment, tsv};
+use targets::{entry, hocon, http, keys, manifest, master, payload, recipe, records, segment, tsv};
 
 /// One reader of bytes.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +23,8 @@ pub struct Target {
 }
 
 /// All targets, in the order of the flow.
-pub const TARGETS: [Target; 17] = [
+pub const TARGETS: [Target; 18] = [
+    Target { name: "hocon", run: hocon::import },
     Target { name: "http", run: http::connection },
     Target { name: "http-settings", run: http::settings },
     Target { name: "payload", run: payload::payload },

@@ -1,5 +1,7 @@
 //! The targets, in the order of the flow: one file for what is read by one piece of code.
 
+pub(crate) mod hocon;
+
 pub(crate) mod http;
 
 pub(crate) mod payload;

@@ -53,6 +53,9 @@ enum Node {
 
 /// How deep values may lie in each other, so that neither a text nor a circle of substitutions ends the process.
 const DEPTH_MAX: usize = 64;
+/// What all values may come to together, each with the bytes of its text. Substitutions of substitutions can double what
+/// a line says sixty times over.
+const SIZE_MAX: usize = 1 << 20;
 
 /// Reads a text; `variable` looks into the environment.
 ///
@@ -70,7 +73,8 @@ pub(super) fn read(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Res
     if let Some(rest) = parser.chars.peek().copied() {
         return Err(parser.error(format!("`{rest}` after the end")));
     }
-    let mut resolver = Resolver { root: &root, variable, unset: BTreeSet::new(), depth: 0 };
+    let mut resolver =
+        Resolver { root: &root, variable, unset: BTreeSet::new(), depth: 0, size: 0, line: 1 };
     let value = resolver.resolve(&root)?.unwrap_or(Value::Object(Vec::new()));
     Ok(Read { root: value, unset: resolver.unset })
 }
@@ -373,11 +377,23 @@ struct Resolver<'a> {
     variable: &'a dyn Fn(&str) -> Option<String>,
     unset: BTreeSet<String>,
     depth: usize,
+    /// Of all values so far, also of those that went into others.
+    size: usize,
+    /// The substitution that was met last.
+    line: usize,
 }
 
 impl Resolver<'_> {
     /// `None` for an optional substitution of nothing: what it would be the value of is left as it was.
     fn resolve(&mut self, node: &Node) -> Result<Option<Value>, Error> {
+        self.size += match node {
+            Node::Text(text) => 1 + text.len(),
+            _ => 1,
+        };
+        if self.size > SIZE_MAX {
+            let what = format!("the substitutions come to more than {SIZE_MAX} bytes");
+            return Err(Error { line: self.line, what });
+        }
         Ok(match node {
             Node::Null => Some(Value::Null),
             Node::Text(text) => Some(Value::Text(text.clone())),
@@ -399,6 +415,7 @@ impl Resolver<'_> {
             Node::Appended(item) => self.resolve(item)?,
             Node::Substitution { path, optional, line } => {
                 self.depth += 1;
+                self.line = *line;
                 if self.depth > DEPTH_MAX {
                     let what = format!("`${{{path}}}` leads back to itself");
                     return Err(Error { line: *line, what });

@@ -114,3 +114,41 @@ fn the_environment_is_written_down() {
     let imported = import("collector { port = 80, port = ${?COLLECTOR_PORT} }", &environment);
     assert_eq!(config_of(&imported.unwrap()).port, 9999);
 }
+
+#[test]
+fn substitutions_that_double_again_and_again_end() {
+    for join in ["${NEXT}${NEXT}", "[${NEXT}, ${NEXT}]", "{ a = ${NEXT}, b = ${NEXT} }"] {
+        let mut text = String::new();
+        for number in 0..60 {
+            let value = join.replace("NEXT", &format!("v{}", number + 1));
+            text.push_str(&format!("v{number} = {value}\n"));
+        }
+        text.push_str("v60 = word\n");
+        let error = import(&text, &|_| None).unwrap_err();
+        assert!(error.to_string().contains("substitutions come to more than"), "{error}");
+    }
+}
+
+proptest::proptest! {
+    /// What an operator has is not always what the format allows; the answer is an error with its line, or TOML.
+    #[test]
+    fn any_text_is_refused_or_becomes_toml(
+        parts in proptest::collection::vec(
+            proptest::sample::select(vec![
+                "a", "collector", "streams", "good", "sink", "cookie", "=", ":", "+=", "{", "}", "[", "]", ",", "\n", " ",
+                ".", "${a}", "${?b}", "${collector.a}", "\"", "\"\"\"", "\\", "\\u12", "#", "//", "include", "10 s", "true",
+                "null", "\u{feff}", "ü",
+            ]),
+            0..60,
+        ),
+    ) {
+        let text = parts.concat();
+        match import(&text, &|_| None) {
+            Ok(imported) => {
+                toml::from_str::<toml::Table>(&imported.toml())
+                    .unwrap_or_else(|error| panic!("{text}: {error}"));
+            }
+            Err(error) => assert!(error.line <= 1 + text.matches('\n').count(), "{text}: {error}"),
+        }
+    }
+}
