@@ -2,8 +2,9 @@
 //! process of its own, in turn, under the same `wrk` line on the same cores.
 //!
 //! `cargo bench -p collector` prints requests per second of both, the median of their ratios, the latency at half of the
-//! durable load, and events per second with ten events in a POST. `wrk` must be installed. `ROUNDS` (5), `SECONDS` (5)
-//! and `CONNECTIONS` (64) change the run. Everything stays on the loopback and ends by itself.
+//! durable load, events per second with ten events in a POST, and how its memory changes while it has all the load that
+//! it can take. `wrk` must be installed. `ROUNDS` (5), `SECONDS` (5), `CONNECTIONS` (64) and `MEMORY_SECONDS` (15) change
+//! the run; ten minutes of the last want 20 GB of disk. Everything stays on the loopback and ends by itself.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -11,6 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
@@ -72,6 +74,43 @@ fn measure() {
     let server = Server::start("durable", folder.path());
     let tens = load.run(server.address, 10, 0);
     println!("collector: 10 events per request: {:.0} events/s; {tens}", tens.per_second * 10.0);
+    drop(server);
+
+    let server = Server::start("durable", folder.path());
+    let load = Load { seconds: number("MEMORY_SECONDS", 15), ..load };
+    println!("collector: {}", memory_under(&load, &server));
+}
+
+/// Loads a server and looks at its resident memory ten times a second: what it has as a rule in the first and in the last
+/// third of the time, and their ratio. The first tenth is left out, in which buffers and caches come to be.
+fn memory_under(load: &Load, server: &Server) -> String {
+    let (seen, samples) = std::thread::scope(|scope| {
+        let loading = scope.spawn(|| load.run(server.address, 1, 0));
+        let mut samples = Vec::new();
+        while !loading.is_finished() {
+            samples.push(resident_bytes(server.child.id()));
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        (loading.join().expect("wrk"), samples)
+    });
+    let samples = &samples[samples.len() / 10..];
+    let mebibytes =
+        |samples: &[u64]| median(samples.iter().map(|&bytes| bytes as f64 / 1_048_576.0).collect());
+    let third = samples.len() / 3;
+    let (first, last) =
+        (mebibytes(&samples[..third]), mebibytes(&samples[samples.len() - third..]));
+    format!(
+        "memory in {} s of all the load it takes ({seen}): {first:.1} MiB in the first third, {last:.1} MiB in the last, \
+         ratio {:.2}",
+        load.seconds,
+        last / first
+    )
+}
+
+fn resident_bytes(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
