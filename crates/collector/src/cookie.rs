@@ -44,7 +44,7 @@ pub(crate) fn clean(header: &str) -> Option<String> {
         if !cleaned.is_empty() {
             cleaned.push(';');
         }
-        cleaned.extend(part.chars().filter(|&char| char != ' '));
+        part.split(' ').for_each(|piece| cleaned.push_str(piece));
     }
     (!cleaned.is_empty()).then_some(cleaned)
 }
