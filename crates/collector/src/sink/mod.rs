@@ -39,6 +39,8 @@ pub mod spool;
 
 pub mod store;
 
+pub mod fallback;
+
 pub mod scripted;
 
 pub use store::Destination;
