@@ -52,7 +52,7 @@ impl FileSink {
 
     fn append(&self, batch: &[Entry]) -> Result<Vec<Refused>, Failure> {
         self.is_here()?;
-        if self.attempts.fetch_add(1, Ordering::SeqCst) % 3 == 0 {
+        if self.attempts.fetch_add(1, Ordering::SeqCst).is_multiple_of(3) {
             return Err(Failure("not this time".to_owned()));
         }
         let mut lines = String::new();
