@@ -1,5 +1,6 @@
 //! Installs what the tests need besides the toolchain: the real Python, Node and browser trackers, and clients of
-//! PostgreSQL, by name from their registries, into folders beside the build; psql and Chromium into the system. Done once; a changed version list does it again.
+//! PostgreSQL, by name from their registries, into folders beside the build; psql and Chromium into the system. Done once;
+//! a changed version list does it again.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -31,7 +31,7 @@ pub struct Config {
     #[schemars(with = "String", extend("format" = "duration"))]
     pub pg_idle_timeout: Duration,
     /// A PEM file with the certificate of the Postgres wire, then those that lead to its authority. Needs `tls-key`.
-    /// Clients may then ask for TLS. Default: none, so that TLS is not offered.
+    /// Clients may then ask for TLS. Read at the start and at SIGHUP. Default: none, so that TLS is not offered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_cert: Option<PathBuf>,
     /// A PEM file with the private key of `tls-cert`. Default: none.

@@ -45,6 +45,7 @@ pub struct Running {
     pub http: SocketAddr,
     /// The same of the Postgres wire.
     pub pg: SocketAddr,
+    certificate: Option<Arc<pg::Certificate>>,
     stop: watch::Sender<Option<Duration>>,
     ended: mpsc::Receiver<()>,
     threads: Vec<JoinHandle<()>>,
@@ -72,6 +73,7 @@ pub fn start(config: &Config, ports: Ports) -> Result<Running, Error> {
     let engine = Arc::new(Engine::start(sources, limits(config))?);
     let meter = Arc::new(Meter::default());
     let door = Door::new(config, password.as_ref(), Arc::clone(&engine), Arc::clone(&meter))?;
+    let certificate = door.certificate();
     let guard = Guard::new(password, config.hosts.clone());
     let api = Arc::new(Api { engine, lambda: ports.lambda, control: ports.control, guard, meter });
     let (stop, stopped) = watch::channel(None);
@@ -88,7 +90,7 @@ pub fn start(config: &Config, ports: Ports) -> Result<Running, Error> {
         .map_err(|source| Error::Listen { address: pg, source })?;
     let serving_http = run("server", http_runtime, serve(listener, api, stopped.clone()), &end)?;
     let serving_pg = run("pg", pg_runtime, pg::serve(pg_listener, Arc::new(door), stopped), &end)?;
-    Ok(Running { http, pg, stop, ended, threads: vec![serving_http, serving_pg] })
+    Ok(Running { http, pg, certificate, stop, ended, threads: vec![serving_http, serving_pg] })
 }
 
 /// A thread that serves until it is told to stop, and says when it has ended.
@@ -111,6 +113,14 @@ fn run(
 }
 
 impl Running {
+    /// Reads the certificate of the Postgres wire again, which new connections get. For a thread that outlives this
+    /// value; without a certificate it does nothing. What it calls fails with [`Error::Tls`], and the certificate before
+    /// stays in use.
+    pub fn reloader(&self) -> impl Fn() -> Result<(), Error> + Send + 'static {
+        let certificate = self.certificate.clone();
+        move || certificate.as_ref().map_or(Ok(()), |certificate| certificate.reload())
+    }
+
     /// Takes no new requests, lets those that run end within `deadline`, cancels the rest. Blocks; true when nothing had
     /// to be cancelled.
     pub fn shutdown(mut self, deadline: Duration) -> bool {

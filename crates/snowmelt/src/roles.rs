@@ -132,7 +132,8 @@ impl Roles {
         };
         let collector = collector::server::start_with(collector_config(config), ports)
             .context("start the collector")?;
-        endings.at_hang_up(collector.reloader());
+        let reload = collector.reloader();
+        endings.at_hang_up(move || Ok(reload()?));
         let batch = start_batch(config, &data_dir, recipes, &raw, &catalog, &lambda, &speed)?;
         if !wait_until_ready(&speed, &batch, endings)? {
             collector.shutdown();
@@ -166,6 +167,8 @@ impl Roles {
             generations_kept: config.batch.generations_kept,
         };
         let server = serving::server::start(&config.server, ports).context("start the server")?;
+        let reload = server.reloader();
+        endings.at_hang_up(move || Ok(reload()?));
         let tidying = Tidying::start(lambda, Arc::clone(&speed), Arc::clone(&raw), watch)?;
         let addresses = Run {
             pid: std::process::id(),

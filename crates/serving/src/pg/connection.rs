@@ -95,7 +95,7 @@ async fn encrypt(wire: &mut Wire, door: &Door) -> Result<(), Ended> {
     let (Some(tls), Some(stream)) = (&door.tls, plain.into_stream()) else {
         return Err(Ended::Gone);
     };
-    let encrypted: Box<dyn Stream> = Box::new(tls.accept(stream).await?);
+    let encrypted: Box<dyn Stream> = Box::new(tls.acceptor().accept(stream).await?);
     *wire = Wire::new(encrypted);
     Ok(())
 }

@@ -29,7 +29,6 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
 
 use crate::config::{Config, Secret};
 use crate::error::Error;
@@ -38,6 +37,7 @@ use crate::sql::Engine;
 use cancel::Registry;
 use scram::Verifier;
 pub(crate) use settings::version;
+pub(crate) use tls::Certificate;
 
 /// Connections that were not let in yet; further ones are closed.
 const HANDSHAKES_MAX: usize = 64;
@@ -50,7 +50,7 @@ pub(crate) struct Door {
     engine: Arc<Engine>,
     meter: Arc<Meter>,
     verifier: Option<Verifier>,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<Certificate>>,
     registry: Arc<Registry>,
     handshakes: Arc<Semaphore>,
     sessions: Arc<Semaphore>,
@@ -71,7 +71,9 @@ impl Door {
         meter: Arc<Meter>,
     ) -> Result<Door, Error> {
         let tls = match (&config.tls_cert, &config.tls_key) {
-            (Some(certificates), Some(key)) => Some(tls::acceptor(certificates, key)?),
+            (Some(certificates), Some(key)) => {
+                Some(Arc::new(Certificate::read(certificates, key)?))
+            }
             _ => None,
         };
         let verifier = match password {
@@ -93,6 +95,11 @@ impl Door {
             statement_timeout: config.statement_timeout,
             idle_timeout: config.pg_idle_timeout,
         })
+    }
+
+    /// What new connections are encrypted with, if there is a certificate.
+    pub(crate) fn certificate(&self) -> Option<Arc<Certificate>> {
+        self.tls.clone()
     }
 }
 

@@ -1,7 +1,8 @@
 //! The certificate of the Postgres wire: rustls with the ring provider, chosen here and nowhere else.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
@@ -10,11 +11,45 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::error::Error;
 
-/// Reads certificate chain and key from PEM files.
-///
-/// # Errors
-/// [`Error::Tls`] names the key of the configuration and the file.
-pub(crate) fn acceptor(certificates: &Path, key: &Path) -> Result<TlsAcceptor, Error> {
+/// The certificate in use, and the files it came from.
+pub(crate) struct Certificate {
+    chain: PathBuf,
+    key: PathBuf,
+    acceptor: Mutex<TlsAcceptor>,
+}
+
+impl Certificate {
+    /// Reads certificate chain and key from PEM files.
+    ///
+    /// # Errors
+    /// [`Error::Tls`] names the key of the configuration and the file.
+    pub(crate) fn read(chain: &Path, key: &Path) -> Result<Certificate, Error> {
+        let acceptor = Mutex::new(acceptor(chain, key)?);
+        Ok(Certificate { chain: chain.to_owned(), key: key.to_owned(), acceptor })
+    }
+
+    /// Reads the files again; new connections get what they hold now.
+    ///
+    /// # Errors
+    /// As [`Certificate::read`]; then the certificate before stays in use.
+    pub(crate) fn reload(&self) -> Result<(), Error> {
+        let renewed = acceptor(&self.chain, &self.key)?;
+        *self.acceptor.lock().unwrap_or_else(PoisonError::into_inner) = renewed;
+        Ok(())
+    }
+
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        self.acceptor.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Certificate({})", self.chain.display())
+    }
+}
+
+fn acceptor(certificates: &Path, key: &Path) -> Result<TlsAcceptor, Error> {
     let failed = |name: &'static str, path: &Path, problem: String| Error::Tls {
         key: name,
         path: path.to_owned(),

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use anyhow::{Context, Result};
 use collector::server::Drained;
-use model::causes::Causes;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{self, Sources};
@@ -17,7 +16,7 @@ use crate::roles::Roles;
 /// Prints one line when all of it answers: ready collector=HOST:PORT http=HOST:PORT pg=HOST:PORT
 /// SIGTERM or Ctrl-C ends it in order: requests in flight are answered, what waits for a sink is sent, then every role
 /// ends; exit code 0, or 1 with the count when a deadline left connections or records. Killing it loses nothing that
-/// was answered 200. SIGHUP reads the collector's certificate again and opens its access log anew.
+/// was answered 200. SIGHUP reads the certificates again and opens the access log anew.
 #[derive(Debug, clap::Args)]
 #[command(
     verbatim_doc_comment,
@@ -80,10 +79,10 @@ pub(crate) enum Ending {
 /// Waits for a signal, or for the panic of a role's thread.
 pub(crate) struct Endings {
     endings: mpsc::Receiver<Ending>,
-    at_hang_up: Arc<Mutex<Option<Reload>>>,
+    at_hang_up: Arc<Mutex<Vec<Reload>>>,
 }
 
-type Reload = Box<dyn Fn() -> Result<(), collector::Error> + Send>;
+type Reload = Box<dyn Fn() -> Result<()> + Send>;
 
 impl Endings {
     /// Watches from now on. A panic is still printed as usual.
@@ -113,7 +112,7 @@ impl Endings {
                 signal(SignalKind::hangup()).context("watch for SIGHUP")?,
             )
         };
-        let at_hang_up: Arc<Mutex<Option<Reload>>> = Arc::default();
+        let at_hang_up: Arc<Mutex<Vec<Reload>>> = Arc::default();
         let reload = Arc::clone(&at_hang_up);
         let wait = move || {
             runtime.block_on(async {
@@ -139,13 +138,10 @@ impl Endings {
         Ok(Endings { endings: receiver, at_hang_up })
     }
 
-    /// From now on SIGHUP, which did nothing before, calls this; what fails is logged and changes nothing.
-    pub(crate) fn at_hang_up(
-        &self,
-        reload: impl Fn() -> Result<(), collector::Error> + Send + 'static,
-    ) {
-        let mut slot = self.at_hang_up.lock().unwrap_or_else(PoisonError::into_inner);
-        *slot = Some(Box::new(reload));
+    /// From now on SIGHUP calls this as well; what fails is logged and changes nothing.
+    pub(crate) fn at_hang_up(&self, reload: impl Fn() -> Result<()> + Send + 'static) {
+        let mut all = self.at_hang_up.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(Box::new(reload));
     }
 
     /// Blocks until the process is to end.
@@ -161,15 +157,14 @@ impl Endings {
 }
 
 /// SIGHUP: a certificate was renewed, or a log moved away.
-fn hung_up(reload: &Mutex<Option<Reload>>) {
+fn hung_up(reload: &Mutex<Vec<Reload>>) {
     let reload = reload.lock().unwrap_or_else(PoisonError::into_inner);
-    match reload.as_ref().map(|reload| reload()) {
-        Some(Ok(())) => {
-            tracing::info!("the certificate was read again, the access log opened anew")
-        }
-        Some(Err(error)) => {
-            tracing::error!(error = %Causes(&error), "the certificate before stays in use");
-        }
-        None => {}
+    let mut all_well = true;
+    for error in reload.iter().filter_map(|reload| reload().err()) {
+        all_well = false;
+        tracing::error!(error = format!("{error:#}"), "the certificate before stays in use");
+    }
+    if all_well {
+        tracing::info!("the certificates were read again, the access log opened anew");
     }
 }

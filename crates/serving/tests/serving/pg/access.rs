@@ -1,11 +1,13 @@
 //! Who is let in and how: SCRAM, TLS, the limit of connections; settings, transactions and sessions of those who are.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use serving::config::Secret;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 use super::*;
 
@@ -36,30 +38,66 @@ fn the_password_opens_and_nothing_else_does() {
     site.stop();
 }
 
+/// Makes a certificate and its key in these files, and gives it back.
+fn certify(cert: &Path, key: &Path) -> CertificateDer<'static> {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(cert, made.cert.pem()).unwrap();
+    std::fs::write(key, made.signing_key.serialize_pem()).unwrap();
+    made.cert.der().clone()
+}
+
+/// Asks for TLS, and trusts this certificate alone.
+async fn encrypted(
+    site: &Site,
+    trusted: &CertificateDer<'static>,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let mut socket = TcpStream::connect(site.address()).await.unwrap();
+    socket.write_all(&[0, 0, 0, 8, 4, 210, 22, 47]).await.unwrap();
+    assert_eq!(socket.read_u8().await.unwrap(), b'S');
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(trusted.clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from("localhost").unwrap();
+    tokio_rustls::TlsConnector::from(Arc::new(tls)).connect(name, socket).await
+}
+
+#[test]
+fn a_renewed_certificate_is_used_from_the_reload_on_and_a_broken_one_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    let first = certify(&cert, &key);
+    let with_tls = Config { tls_cert: Some(cert.clone()), tls_key: Some(key.clone()), ..config() };
+    let site = Site::with(&with_tls);
+    let reload = site.server.reloader();
+    run(async {
+        assert!(encrypted(&site, &first).await.is_ok());
+        let second = certify(&cert, &key);
+        assert!(encrypted(&site, &second).await.is_err(), "nobody has asked for it");
+        reload().unwrap();
+        assert!(encrypted(&site, &second).await.is_ok());
+        assert!(encrypted(&site, &first).await.is_err());
+        std::fs::write(&cert, "half of a file").unwrap();
+        let error = reload().unwrap_err().to_string();
+        assert!(error.contains("tls-cert") && error.contains("cert.pem"), "{error}");
+        assert!(encrypted(&site, &second).await.is_ok());
+    });
+    site.stop();
+}
+
 #[test]
 fn tls_is_spoken_where_there_is_a_certificate() {
     let dir = tempfile::tempdir().unwrap();
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
-    std::fs::write(&cert, made.cert.pem()).unwrap();
-    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let made = certify(&cert, &key);
     let with_tls = Config { tls_cert: Some(cert), tls_key: Some(key), ..config() };
     let site = Site::with(&Config { password: Some(Secret::new("s3cret")), ..with_tls });
     run(async {
-        let mut socket = TcpStream::connect(site.address()).await.unwrap();
-        socket.write_all(&[0, 0, 0, 8, 4, 210, 22, 47]).await.unwrap();
-        assert_eq!(socket.read_u8().await.unwrap(), b'S');
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(made.cert.der().clone()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let name = ServerName::try_from("localhost").unwrap();
-        let stream =
-            tokio_rustls::TlsConnector::from(Arc::new(tls)).connect(name, socket).await.unwrap();
+        let stream = encrypted(&site, &made).await.unwrap();
         let mut options = tokio_postgres::Config::new();
         options
             .user("snowmelt")

@@ -44,7 +44,7 @@ impl Site {
     }
 
     pub(crate) fn stop(self) {
-        assert!(self.server.shutdown(Duration::from_secs(20)), "something had to be cancelled");
+        assert!(self.server.shutdown(Duration::from_secs(60)), "something had to be cancelled");
     }
 }
 
