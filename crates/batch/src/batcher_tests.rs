@@ -18,7 +18,7 @@ use proptest::prelude::*;
 use stream::Stream;
 use stream::memory::Memory;
 use views::catalog::{Catalog, Counts, Manifest, Table};
-use views::rows::Row;
+use views::merge::MergedRows;
 use views::shred::{BadRowRows, EventRows};
 
 use crate::Error;
@@ -131,6 +131,8 @@ impl World {
         recipe_of: impl Fn(&Partition, Offset) -> Recipe,
     ) -> View {
         let (mut events, mut bad_rows) = (EventRows::new(), BadRowRows::new());
+        let mut failed_events = EventRows::new();
+        let processor = enrich::processor();
         let mut counts = Counts::default();
         for (partition, offset, bytes) in self.records() {
             if !cut.covers(&partition, offset) {
@@ -147,19 +149,25 @@ impl World {
                         counts.enriched += 1;
                     }
                     Outcome::Bad(bad_row) => {
-                        let json = bad_row.to_json(&enrich::processor(), Timestamp(0));
-                        bad_rows.push(&position, &json);
+                        bad_rows.push(&position, &bad_row.to_json(&processor, Timestamp(0)));
                         counts.bad += 1;
                     }
-                    Outcome::Failed { .. } | Outcome::Dropped { .. } => {
-                        unreachable!("not made yet")
+                    Outcome::Failed { bad_row, event } => {
+                        bad_rows.push(&position, &bad_row.to_json(&processor, Timestamp(0)));
+                        failed_events.push(&position, &event.stamp(&processor, Timestamp(0)));
+                        counts.failed += 1;
                     }
+                    Outcome::Dropped { .. } => unreachable!("no rule drops anything"),
                 }
             }
         }
-        let events = views::rows::read(&[events.finish()]).unwrap();
-        let bad_rows = views::rows::read(&[bad_rows.finish()]).unwrap();
-        View::of(events, bad_rows, counts)
+        let read = |batch| views::rows::read(&[batch]).unwrap();
+        let rows = MergedRows {
+            events: read(events.finish()),
+            bad_rows: read(bad_rows.finish()),
+            failed_events: read(failed_events.finish()),
+        };
+        View::of(rows, counts)
     }
 
     /// What the manifest's files and ledger say.
@@ -177,25 +185,24 @@ impl World {
         let records: u64 = manifest.ledger.iter().map(|entry| entry.records).sum();
         let below = |(p, o, _): &&(Partition, Offset, Bytes)| manifest.cut.covers(p, *o);
         assert_eq!(records, self.records().iter().filter(below).count() as u64);
-        View::of(rows(Table::Events), rows(Table::BadRows), counts)
+        let mut found = MergedRows::default();
+        Table::ALL.into_iter().for_each(|table| *found.of(table) = rows(table));
+        View::of(found, counts)
     }
 }
 
 /// The batch view without its stamps, by position.
 #[derive(Debug, PartialEq)]
 pub(crate) struct View {
-    events: Vec<Row>,
-    bad_rows: Vec<Row>,
+    rows: MergedRows,
     counts: Counts,
 }
 
 impl View {
-    fn of(events: Vec<Row>, bad_rows: Vec<Row>, counts: Counts) -> View {
-        let mut events: Vec<Row> = events.into_iter().map(Row::without_stamps).collect();
-        let mut bad_rows: Vec<Row> = bad_rows.into_iter().map(Row::without_failure_time).collect();
-        events.sort();
-        bad_rows.sort();
-        View { events, bad_rows, counts }
+    fn of(rows: MergedRows, counts: Counts) -> View {
+        let mut rows = rows.comparable();
+        Table::ALL.into_iter().for_each(|table| rows.of(table).sort());
+        View { rows, counts }
     }
 }
 
@@ -203,9 +210,10 @@ impl View {
 /// Each is made once: schemas are compiled with the first record that needs them.
 pub(crate) fn recipe(depth: u32) -> Recipe {
     static RECIPES: Mutex<BTreeMap<u32, Recipe>> = Mutex::new(BTreeMap::new());
+    let ours = Settings { failed_events: true, ..Settings::default() };
     let settings = match depth {
-        0 => Settings { record_bytes_max: 100, ..Settings::default() },
-        json_depth_max => Settings { json_depth_max, ..Settings::default() },
+        0 => Settings { record_bytes_max: 100, ..ours },
+        json_depth_max => Settings { json_depth_max, ..ours },
     };
     let make = || Recipe::new(Schemas::embedded(), settings);
     RECIPES.lock().unwrap().entry(depth).or_insert_with(make).clone()
@@ -230,7 +238,8 @@ fn request(path: &str, querystring: &str) -> Vec<u8> {
     payload.encode()
 }
 
-/// A page view, sometimes without an event id; a request of no known adapter; bytes that are no payload.
+/// A page view, sometimes without an event id; a request of no known adapter or a page view whose contexts are no JSON;
+/// bytes that are no payload.
 pub(crate) fn record(kind: u32, n: u32) -> Vec<u8> {
     match kind {
         0 => request("/i", &format!("e=pv&p=web&tv=js-1&url=http%3A%2F%2Fa.example%2F{n}")),
@@ -238,6 +247,7 @@ pub(crate) fn record(kind: u32, n: u32) -> Vec<u8> {
             "/i",
             &format!("e=pv&p=web&tv=js-1&eid=00000000-0000-4000-8000-{n:012}&aid=shop"),
         ),
+        2 if n / 4 % 2 == 1 => request("/i", &format!("e=pv&p=web&tv=js-1&aid=shop{n}&co=no+json")),
         2 => request("/org.example/v1", "a=b"),
         _ => vec![u8::try_from(n % 250).unwrap() + 1; 20],
     }
@@ -258,7 +268,8 @@ fn the_batch_view_is_what_a_sequential_run_gives() {
     assert!(iterated.published);
     assert_eq!((iterated.iteration, iterated.records), (1, 40));
     let view = world.view(&iterated.manifest);
-    assert!(view.counts.enriched >= 20 && view.counts.bad >= 20, "{:?}", view.counts);
+    let Counts { enriched, failed, bad, .. } = view.counts;
+    assert!(enriched >= 20 && failed >= 5 && bad >= 15, "{:?}", view.counts);
     assert_eq!(view, world.expect(&iterated.manifest.cut, |_, _| recipe(50)));
     for partition in world.raw.partitions() {
         assert_eq!(iterated.manifest.cut.of(partition), world.raw.end(partition).unwrap());

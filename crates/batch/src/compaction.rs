@@ -120,6 +120,7 @@ mod tests {
     fn other_partitions_tables_and_recipes_are_not_mixed() {
         let mut files: Vec<_> = (0..4).map(|at| file(at as u32 % 2, at, 5000, "r")).collect();
         files.push(TableFile { table: Table::BadRows, ..file(0, 9, 5000, "r") });
+        files.push(TableFile { table: Table::FailedEvents, ..file(0, 8, 5000, "r") });
         files.push(file(0, 10, 5000, "s"));
         assert!(planned(&files, 3).is_empty());
         assert_eq!(planned(&files, 2), [["0-0", "0-2"], ["1-1", "1-3"]]);

@@ -88,13 +88,15 @@ struct Part<'a> {
     events: EventRows,
     bad_rows: BadRowRows,
     bad_row_bytes: usize,
-    event_batches: Vec<RecordBatch>,
-    bad_row_batches: Vec<RecordBatch>,
+    failed_events: EventRows,
+    /// Finished batches of each table, in the order of [`Table::ALL`].
+    batches: [Vec<RecordBatch>; Table::ALL.len()],
     held: Held,
     records: u64,
     counts: Counts,
     files: Vec<TableFile>,
-    rows_back: RowsBack,
+    /// Rows of each table that were found in the written files.
+    rows_back: [u64; Table::ALL.len()],
 }
 
 /// What the finished batches hold.
@@ -102,13 +104,6 @@ struct Part<'a> {
 struct Held {
     rows: usize,
     bytes: usize,
-}
-
-/// Rows that were found in the written files.
-#[derive(Default)]
-struct RowsBack {
-    events: u64,
-    bad_rows: u64,
 }
 
 impl<'a> Part<'a> {
@@ -121,13 +116,13 @@ impl<'a> Part<'a> {
             events: EventRows::new(),
             bad_rows: BadRowRows::new(),
             bad_row_bytes: 0,
-            event_batches: Vec::new(),
-            bad_row_batches: Vec::new(),
+            failed_events: EventRows::new(),
+            batches: Default::default(),
             held: Held::default(),
             records: 0,
             counts: Counts::default(),
             files: Vec::new(),
-            rows_back: RowsBack::default(),
+            rows_back: Default::default(),
         }
     }
 
@@ -154,7 +149,9 @@ impl<'a> Part<'a> {
                 self.events.push(position, &event);
                 self.counts.enriched += 1;
             }
-            Outcome::Failed { bad_row, event: _ } => {
+            Outcome::Failed { bad_row, event } => {
+                let event = event.stamp(self.job.processor, self.job.now);
+                self.failed_events.push(position, &event);
                 self.push_bad_row(position, &bad_row.to_json(self.job.processor, self.job.now));
                 self.counts.failed += 1;
             }
@@ -166,6 +163,7 @@ impl<'a> Part<'a> {
         }
         let batch_is_full = self.events.len() >= BATCH_ROWS
             || self.bad_rows.len() >= BATCH_ROWS
+            || self.failed_events.len() >= BATCH_ROWS
             || self.bad_row_bytes >= BATCH_BAD_ROW_BYTES;
         if batch_is_full {
             self.finish_batches();
@@ -178,19 +176,21 @@ impl<'a> Part<'a> {
     }
 
     fn finish_batches(&mut self) {
-        let event_rows = (!self.events.is_empty()).then(|| self.events.finish());
+        let events = (!self.events.is_empty()).then(|| self.events.finish());
         let bad_rows = (!self.bad_rows.is_empty()).then(|| self.bad_rows.finish());
+        let failed_events = (!self.failed_events.is_empty()).then(|| self.failed_events.finish());
         self.bad_row_bytes = 0;
-        for batch in event_rows.iter().chain(&bad_rows) {
-            self.held.rows += batch.num_rows();
-            self.held.bytes += batch.get_array_memory_size();
+        for (batches, finished) in self.batches.iter_mut().zip([events, bad_rows, failed_events]) {
+            if let Some(batch) = &finished {
+                self.held.rows += batch.num_rows();
+                self.held.bytes += batch.get_array_memory_size();
+            }
+            batches.extend(finished);
         }
-        self.event_batches.extend(event_rows);
-        self.bad_row_batches.extend(bad_rows);
     }
 
     fn is_full(&self) -> bool {
-        let open = self.events.len() + self.bad_rows.len();
+        let open = self.events.len() + self.bad_rows.len() + self.failed_events.len();
         self.held.rows + open >= self.job.part_rows_max
             || self.held.bytes >= self.job.part_bytes_max
     }
@@ -199,10 +199,10 @@ impl<'a> Part<'a> {
     fn write(&mut self, to: Offset) -> Result<(), Error> {
         self.finish_batches();
         let range = Range { partition: self.footer.range.partition.clone(), from: self.from, to };
-        let events = std::mem::take(&mut self.event_batches);
-        self.rows_back.events += self.write_table(Table::Events, &range, events)?;
-        let bad_rows = std::mem::take(&mut self.bad_row_batches);
-        self.rows_back.bad_rows += self.write_table(Table::BadRows, &range, bad_rows)?;
+        for table in Table::ALL {
+            let batches = std::mem::take(&mut self.batches[table as usize]);
+            self.rows_back[table as usize] += self.write_table(table, &range, batches)?;
+        }
         self.held = Held::default();
         self.from = to;
         Ok(())
@@ -230,14 +230,17 @@ impl<'a> Part<'a> {
     fn finish(mut self) -> Result<Piece, Error> {
         let Range { partition, from, to } = self.footer.range.clone();
         self.write(to)?;
-        let (counts, rows) = (self.counts, &self.rows_back);
+        let counts = self.counts;
+        let rows = Table::ALL.map(|table| table.rows_of(&counts));
         let differs = if self.records != self.footer.records {
             Some(format!("{} records archived, {} read", self.footer.records, self.records))
         } else if !counts.closes() || counts.outcomes < self.records {
             Some(format!("{} records, {counts:?}", self.records))
-        } else if rows.events != counts.enriched || rows.bad_rows != counts.failed + counts.bad {
-            let (events, bad_rows) = (rows.events, rows.bad_rows);
-            Some(format!("{counts:?}, but {events} events and {bad_rows} bad rows were written"))
+        } else if rows != self.rows_back {
+            let [events, bad_rows, failed_events] = self.rows_back;
+            Some(format!(
+                "{counts:?}, but {events} events, {bad_rows} bad rows and {failed_events} failed events were written"
+            ))
         } else {
             None
         };

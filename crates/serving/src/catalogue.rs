@@ -54,7 +54,7 @@ pub(crate) struct Shape {
 
 /// Every table of ours, in the order of their names. What `lambda` has is computed when it is asked: a view.
 pub(crate) fn shapes() -> Vec<Shape> {
-    let atomic = [Table::BadRows, Table::Events].map(|table| Shape {
+    let atomic = [Table::BadRows, Table::Events, Table::FailedEvents].map(|table| Shape {
         schema: DEFAULT_SCHEMA,
         name: table.name(),
         columns: merge::shown_schema(table),

@@ -297,26 +297,36 @@ impl Counted {
 }
 
 /// The counts of what the cut leaves of a chunk. A chunk that it enters is counted again from its rows; what leaves no
-/// row of its own (a dropped outcome, a tombstone, a failed event) is not known then.
+/// row (a dropped outcome, a tombstone) is not known then.
 fn counted(chunk: &Chunk, cut: &Cut) -> Result<Counted> {
     let range = chunk.range();
     let whole = cut.of(&range.partition) <= range.from;
     if whole && let Some((records, counts)) = chunk.tally() {
         return Ok(Counted::all(records, &counts));
     }
-    let events = chunk.events_beyond(cut).map_err(external)?;
-    let bad_rows = chunk.bad_rows_beyond(cut).map_err(external)?;
-    let (enriched, bad) = (events.num_rows() as u64, bad_rows.num_rows() as u64);
+    let rows = |table| chunk.rows_beyond(table, cut).map_err(external);
+    let (events, bad_rows) = (rows(Table::Events)?, rows(Table::BadRows)?);
+    let (enriched, failed) =
+        (events.num_rows() as u64, rows(Table::FailedEvents)?.num_rows() as u64);
     if !chunk.every_outcome_is_a_row() {
-        return Ok(Counted { enriched: Some(enriched), duplicates: Some(0), ..Counted::default() });
+        let known = Counted::default();
+        let (enriched, failed) = (Some(enriched), Some(failed));
+        return Ok(Counted { enriched, failed, duplicates: Some(0), ..known });
     }
-    // Each record has at least one outcome, and here every outcome is a row.
+    // Each record has at least one outcome, and here every outcome is an event or has a bad row.
     let mut records: Vec<&str> =
         offsets(&events)?.iter().chain(offsets(&bad_rows)?).flatten().collect();
     records.sort_unstable();
     records.dedup();
-    let counts =
-        Counts { outcomes: enriched + bad, enriched, failed: 0, bad, dropped: 0, erased: 0 };
+    let with_bad_row = bad_rows.num_rows() as u64;
+    let counts = Counts {
+        outcomes: enriched + with_bad_row,
+        enriched,
+        failed,
+        bad: with_bad_row - failed,
+        dropped: 0,
+        erased: 0,
+    };
     Ok(Counted::all(records.len() as u64, &counts))
 }
 

@@ -1,5 +1,4 @@
-//! `atomic.events` and `atomic.bad_rows` over one pin: the table files of the pinned manifest, and beside them the
-//! real-time rows from the cut to the frontier; a chunk that the cut enters is divided row by row.
+//! The tables of `atomic` over one pin: the table files of the pinned manifest, and beside them the real-time rows from the cut to the frontier; a chunk that the cut enters is divided row by row.
 //!
 //! A table is made for one statement and sees nothing but its pin. `_layer` says which side a row came from; everything
 //! else about a row is the same in both layers. There is no pruning by time and no look at a folder here.
@@ -69,8 +68,10 @@ impl Merged {
         projection: Option<&Vec<usize>>,
         limit: Option<usize>,
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-        let schemas =
-            TableSchemas { stored: rows_schema(self.table), scanned: scanned_schema(self.table) };
+        let schemas = TableSchemas {
+            stored: views::schema::of(self.table),
+            scanned: scanned_schema(self.table),
+        };
         let listed: Vec<_> = self.pin.manifest.files_of(self.table).cloned().collect();
         if listed.is_empty() {
             return Ok(None);
@@ -118,7 +119,7 @@ impl Merged {
     ) -> Result<Vec<Arc<dyn ExecutionPlan>>> {
         let mut in_memory = Vec::new();
         let mut spilled = Vec::new();
-        for chunk in chunks_of(&self.pin) {
+        for chunk in chunks_of(&self.pin).filter(|chunk| chunk.row_count(self.table) > 0) {
             let part = Part {
                 chunk: chunk.clone(),
                 pin: self.pin.clone(),
@@ -215,18 +216,10 @@ impl TableProvider for Merged {
     }
 }
 
-/// The columns of a table without `_layer`, as they lie in files and in memory.
-fn rows_schema(table: Table) -> SchemaRef {
-    match table {
-        Table::Events => views::schema::events(),
-        Table::BadRows => views::schema::bad_rows(),
-    }
-}
-
 /// The columns of a table without `_layer`, as the engine scans them: a text is a view into what was read, so that the
 /// values of a dictionary are not copied for each row, and most are told apart by their first bytes.
 fn scanned_schema(table: Table) -> SchemaRef {
-    let rows = rows_schema(table);
+    let rows = views::schema::of(table);
     let fields = rows.fields().iter().map(|field| match field.data_type() {
         DataType::Utf8 => Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8View)),
         _ => field.clone(),
@@ -293,11 +286,7 @@ struct Part {
 impl Part {
     /// Blocks on the disk if the chunk is spilled.
     fn rows(&self) -> Result<RecordBatch, views::Error> {
-        let cut = &self.pin.manifest.cut;
-        match self.table {
-            Table::Events => self.chunk.events_beyond(cut),
-            Table::BadRows => self.chunk.bad_rows_beyond(cut),
-        }
+        self.chunk.rows_beyond(self.table, &self.pin.manifest.cut)
     }
 
     fn read(&self) -> Result<RecordBatch> {

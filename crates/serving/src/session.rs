@@ -176,7 +176,7 @@ impl Sessions {
         raw_ends: Cut,
     ) -> Result<Arc<dyn CatalogProviderList>, Error> {
         let atomic = MemorySchemaProvider::new();
-        for table in [Table::Events, Table::BadRows] {
+        for table in Table::ALL {
             let merged = Merged::new(table, pin.clone(), self.tables.clone());
             atomic.register_table(table.name().to_owned(), Arc::new(merged))?;
         }

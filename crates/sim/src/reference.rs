@@ -14,7 +14,7 @@ use model::position::{Offset, Partition, Position, RawRecord};
 use model::time::Timestamp;
 use views::catalog::Manifest;
 use views::merge::MergedRows;
-use views::rows::{self, Row};
+use views::rows;
 use views::shred::{BadRowRows, EventRows};
 
 use crate::Violation;
@@ -54,6 +54,7 @@ impl Reference {
             let rows = self.outcomes_of(recipe, &partition, offset, &load)?;
             all.events.extend(rows.events);
             all.bad_rows.extend(rows.bad_rows);
+            all.failed_events.extend(rows.failed_events);
         }
         Ok(all)
     }
@@ -111,17 +112,24 @@ fn shred(
     outcomes: Vec<Outcome>,
 ) -> Result<MergedRows, views::Error> {
     let (mut events, mut bad_rows) = (EventRows::default(), BadRowRows::default());
+    let mut failed_events = EventRows::default();
+    let (processor, at) = (enrich::processor(), Timestamp(0));
     for (index, outcome) in outcomes.into_iter().enumerate() {
         let position = Position { partition: partition.clone(), offset, index: index as u32 };
         match outcome {
             Outcome::Enriched(event) => events.push(&position, &event),
-            Outcome::Bad(row) | Outcome::Failed { bad_row: row, .. } => {
-                bad_rows.push(&position, &row.to_json(&enrich::processor(), Timestamp(0)));
+            Outcome::Failed { bad_row, event } => {
+                bad_rows.push(&position, &bad_row.to_json(&processor, at));
+                failed_events.push(&position, &event.stamp(&processor, at));
             }
+            Outcome::Bad(row) => bad_rows.push(&position, &row.to_json(&processor, at)),
             Outcome::Dropped { .. } => {}
         }
     }
-    let (events, bad_rows) = (rows::read(&[events.finish()])?, rows::read(&[bad_rows.finish()])?);
-    let events: Vec<Row> = events;
-    Ok(MergedRows { events, bad_rows }.comparable())
+    let rows = MergedRows {
+        events: rows::read(&[events.finish()])?,
+        bad_rows: rows::read(&[bad_rows.finish()])?,
+        failed_events: rows::read(&[failed_events.finish()])?,
+    };
+    Ok(rows.comparable())
 }

@@ -24,7 +24,8 @@ use model::iglu::SchemaKey;
 
 use model::time::{Clock, Timestamp};
 use serde_json::Value;
-use speed::enricher::{Enricher, Progress};
+use speed::derived::Derived;
+use speed::enricher::{Enricher, Progress, Streams};
 use speed::loader::Loader;
 use stream::Stream;
 use stream::local::{Drive, Durability, Local, Options, SegmentIds};
@@ -86,11 +87,14 @@ struct Sources {
     network: Arc<Network>,
     /// None: a world that asks nobody.
     resolver: Option<Resolver>,
+    /// Whether recipes ask for failed events.
+    failed_events: bool,
 }
 
 impl Sources {
     fn propose(&self, in_force: Option<&Recipe>, answers: &Answers) -> Attempt<Recipe> {
-        let settings = enrich::Settings::default();
+        let failed_events = self.failed_events;
+        let settings = enrich::Settings { failed_events, ..enrich::Settings::default() };
         let resolver = self.resolver.as_ref();
         Ok(assets::proposed_recipe(&*self.folder, settings, resolver, in_force, answers)?)
     }
@@ -100,8 +104,7 @@ impl Sources {
 struct Roles {
     answers: Arc<Answers>,
     raw: Arc<Local>,
-    enriched: Arc<Local>,
-    bad: Arc<Local>,
+    derived: Derived,
     catalog: Arc<Catalog>,
     lambda: Lambda,
     realtime: Arc<RealtimeView>,
@@ -163,6 +166,7 @@ impl World {
                 folder: Arc::default(),
                 network: Arc::default(),
                 resolver: chance.coin().then(Network::resolver),
+                failed_events: !chance.one_in(4),
             },
             roles: None,
             reference: Reference::default(),
@@ -200,9 +204,13 @@ impl World {
             70..77 => self.iterate(),
             77..79 => self.join_files(),
             79..81 => self.rebuild(),
-            81..83 => match self.chance.coin() {
-                true => self.change_folder(),
-                false => self.change_network(),
+            81..83 => match self.chance.below(8) {
+                0 => {
+                    self.turn_failed_events();
+                    Ok(())
+                }
+                1..4 => self.change_folder(),
+                _ => self.change_network(),
             },
             83..86 => self.hold_an_answer(),
             86..88 => {
@@ -265,20 +273,12 @@ impl World {
         let (synced, relaxed) =
             (self.options(Durability::Synced), self.options(Durability::Relaxed));
         let raw = Arc::new(Local::open(Arc::clone(&files), &streams, "raw", PARTITIONS, synced)?);
-        let enriched = Arc::new(speed::derived::open(
-            Arc::clone(&files),
-            &streams,
-            "enriched",
-            PARTITIONS,
-            relaxed.clone(),
-        )?);
-        let bad = Arc::new(speed::derived::open(
-            Arc::clone(&files),
-            &streams,
-            "bad",
-            PARTITIONS,
-            relaxed,
-        )?);
+        let derived = |name: &str| -> Attempt<Arc<dyn Stream>> {
+            let (files, options) = (Arc::clone(&files), relaxed.clone());
+            Ok(Arc::new(speed::derived::open(files, &streams, name, PARTITIONS, options)?))
+        };
+        let [enriched, bad, failed] = Derived::NAMES.map(derived);
+        let derived = Derived { enriched: enriched?, bad: bad?, failed: failed? };
         let ask = Arc::clone(&self.sources.network) as Arc<dyn Ask>;
         let answers = Arc::new(Answers::open(Arc::clone(&files), &data_dir, Some(ask), 3)?);
         let proposed = self.sources.propose(None, &answers)?;
@@ -298,17 +298,14 @@ impl World {
         let config =
             speed::Config { batch_bytes: 3000, entry_bytes_max: 6000, ..speed::Config::default() };
         let enricher = Enricher::open(
-            raw.clone(),
-            enriched.clone(),
-            bad.clone(),
+            &Streams { raw: raw.clone(), derived: derived.clone() },
             recipe,
             &newest.cut,
             self.clock.clone(),
             config,
         )?;
         let loader = Loader::open(
-            enriched.clone(),
-            bad.clone(),
+            &derived,
             Arc::clone(&realtime),
             newest.next_recipe.clone(),
             newest.cut.clone(),
@@ -333,8 +330,7 @@ impl World {
         Ok(Roles {
             answers,
             raw,
-            enriched,
-            bad,
+            derived,
             catalog,
             lambda,
             realtime,
@@ -480,6 +476,12 @@ impl World {
         Ok(())
     }
 
+    /// The configuration asks for failed events, or no longer: the next recipe that is proposed says so.
+    fn turn_failed_events(&mut self) {
+        self.sources.failed_events = !self.sources.failed_events;
+        self.history.push(format!("failed events: {}", self.sources.failed_events));
+    }
+
     /// Some things happen to the registries on the network.
     fn change_network(&mut self) -> Result<(), Violation> {
         for _ in 0..1 + self.chance.below(3) {
@@ -589,8 +591,7 @@ impl Roles {
             let recipe = Driver::new(Arc::new(recipe), Arc::clone(&self.answers));
             self.enricher.switch(recipe, &manifest.cut)?;
             self.loader = Loader::open(
-                self.enriched.clone(),
-                self.bad.clone(),
+                &self.derived,
                 Arc::clone(&self.realtime),
                 manifest.next_recipe.clone(),
                 manifest.cut.clone(),

@@ -78,6 +78,9 @@ pub(crate) struct Enrich {
     /// Whether bad rows show long parameters and headers whole. Default: false, and they are cut to the lengths of the
     /// published schemas. Recovery jobs of Snowplow want whole ones.
     pub(crate) whole_bad_rows: bool,
+    /// Whether an event that is refused is shown in `atomic.failed_events`, too: as much of it as is valid, with what
+    /// went wrong among its derived contexts. Default: true. A change holds from the next iteration's cut on.
+    pub(crate) failed_events: bool,
 }
 
 /// Health and metrics of a process without a server.
@@ -122,6 +125,7 @@ impl Default for Enrich {
             accept_invalid: settings.accept_invalid,
             atomic_field_limits: settings.atomic_field_limits,
             whole_bad_rows: settings.whole_bad_rows,
+            failed_events: true,
         }
     }
 }
@@ -149,6 +153,7 @@ impl Enrich {
             accept_invalid: self.accept_invalid,
             atomic_field_limits: self.atomic_field_limits.clone(),
             whole_bad_rows: self.whole_bad_rows,
+            failed_events: self.failed_events,
             ..::enrich::Settings::default()
         }
     }

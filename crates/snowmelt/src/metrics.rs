@@ -60,6 +60,7 @@ serving::families! {
     QUESTIONS = Counter "snowmelt_registry_questions_total" ["registry", "result"] "questions to registries, by what came of them";
     REALTIME_ROWS = Gauge "snowmelt_realtime_rows" [] "events in the real-time view";
     REALTIME_BAD_ROWS = Gauge "snowmelt_realtime_bad_rows" [] "bad rows in the real-time view";
+    REALTIME_FAILED_EVENTS = Gauge "snowmelt_realtime_failed_events" [] "failed events in the real-time view";
     REALTIME_MEMORY = Gauge "snowmelt_realtime_memory_bytes" [] "its memory";
     SPILLED_CHUNKS = Gauge "snowmelt_realtime_spilled_chunks" [] "chunks in spill/";
     SPILLED_BYTES = Gauge "snowmelt_realtime_spilled_bytes" [] "their bytes";
@@ -205,6 +206,7 @@ fn speed(process: &Process, text: &mut Exposition) {
     let realtime = process.lambda.realtime().metrics();
     text.value(&REALTIME_ROWS, realtime.event_rows);
     text.value(&REALTIME_BAD_ROWS, realtime.bad_row_rows);
+    text.value(&REALTIME_FAILED_EVENTS, realtime.failed_event_rows);
     text.value(&REALTIME_MEMORY, realtime.memory_bytes);
     text.value(&SPILLED_CHUNKS, realtime.spilled_chunks);
     text.value(&SPILLED_BYTES, realtime.spilled_bytes);

@@ -109,6 +109,7 @@ impl Control for Process {
                 "frontier": self.speed.frontier(),
                 "records": tally.records,
                 "enriched": tally.counts.enriched,
+                "failed": tally.counts.failed,
                 "bad": tally.counts.bad,
                 "held_up": speed.stalled(),
                 "waiting_partitions": speed.waiting(),

@@ -27,6 +27,7 @@ use model::cut::Cut;
 use model::files::Files;
 use model::position::Offset;
 use model::time::Clock;
+use speed::derived::Derived;
 use stream::Stream;
 use stream::disk::Disk;
 use stream::local::{Durability, Local, Options};
@@ -52,7 +53,7 @@ const SERVER_DEADLINE: Duration = Duration::from_secs(5);
 pub(crate) struct Roles {
     collector: collector::server::Running,
     raw: Arc<Local>,
-    derived: [Arc<Local>; 2],
+    derived: [Arc<Local>; 3],
     speed: Arc<speed::Running>,
     batch: batch::service::Service,
     server: serving::server::Running,
@@ -112,10 +113,10 @@ impl Roles {
         let lambda = Arc::new(Lambda::new(Arc::clone(&catalog), Arc::clone(&realtime)));
 
         let derived = open_derived(config, &files, &data_dir, raw.partitions().len() as u32)?;
+        let [enriched, bad, failed] = derived.clone();
         let streams = speed::enricher::Streams {
             raw: raw.clone(),
-            enriched: derived[0].clone(),
-            bad: derived[1].clone(),
+            derived: Derived { enriched, bad, failed },
         };
         let ports = speed::service::Ports { streams, realtime, clock: Arc::clone(&clock) };
         let speed = speed::Speed::start(ports, recipe, newest.cut.clone(), config.speed.clone())
@@ -462,7 +463,7 @@ fn open_derived(
     files: &Arc<dyn Files>,
     data_dir: &Path,
     partitions: u32,
-) -> Result<[Arc<Local>; 2]> {
+) -> Result<[Arc<Local>; 3]> {
     let space = files
         .space(data_dir)
         .with_context(|| format!("read the free space of `{}`", data_dir.display()))?;
@@ -484,7 +485,8 @@ fn open_derived(
         .map(Arc::new)
         .with_context(|| format!("open the {name} stream"))
     };
-    Ok([open("enriched")?, open("bad")?])
+    let [enriched, bad, failed] = Derived::NAMES.map(open);
+    Ok([enriched?, bad?, failed?])
 }
 
 fn collector_config(config: &Config) -> collector::Config {

@@ -14,7 +14,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use common::{Load, Up, wait_until};
+use common::{Load, Up, failing_body_of, wait_until};
 use serde_json::Value;
 
 /// Kills in an ordinary run; `ROUNDS=100` makes it a long one.
@@ -53,6 +53,7 @@ fn every_accepted_event_is_counted_once_after_any_kill() {
             _ => {}
         }
         let load = Load::start(&up, &folder.path().join(format!("ids-{round}")));
+        let failing = send_failing(&up, round);
         let life = Duration::from_millis(numbers.between(50, 1200));
         let asking = (numbers.between(0, 2) == 0).then(|| {
             let after = life.mul_f64(numbers.between(0, 100) as f64 / 100.0);
@@ -65,6 +66,7 @@ fn every_accepted_event_is_counted_once_after_any_kill() {
             asking.join().unwrap();
         }
         known.add(load.end());
+        known.failed.extend(failing.join().unwrap());
         eprintln!(
             "round {round}: {} events, iteration {}, {:?}",
             known.accepted.len(),
@@ -88,11 +90,13 @@ fn every_accepted_event_is_counted_once_after_any_kill() {
         "only {iteration} iterations: the rounds were too short to mean anything"
     );
     assert!(known.accepted.len() >= 1000, "only {} events were accepted", known.accepted.len());
+    assert!(known.failed.len() >= 100, "only {} failed events were accepted", known.failed.len());
     let generations = up.number("SELECT max(generation) FROM lambda.iterations");
     assert!(generations > 0, "no rebuild ever came in");
     eprintln!(
-        "{rounds} kills, {iteration} iterations, {generations} rebuilds, {} events accepted, {statements} comparisons around a cut, {:?}",
+        "{rounds} kills, {iteration} iterations, {generations} rebuilds, {} events and {} failed ones accepted, {statements} comparisons around a cut, {:?}",
         known.accepted.len(),
+        known.failed.len(),
         started.elapsed()
     );
 }
@@ -101,6 +105,8 @@ fn every_accepted_event_is_counted_once_after_any_kill() {
 #[derive(Default)]
 struct Known {
     accepted: BTreeSet<String>,
+    /// Accepted ones that fail validation.
+    failed: BTreeSet<String>,
     /// The highest cut seen, by partition.
     cut: BTreeMap<String, String>,
     iteration: u64,
@@ -129,21 +135,17 @@ impl Known {
         self.shown = rows;
     }
 
-    /// Thorough: every accepted id, once.
+    /// Thorough: every accepted id, once; those that fail as failed events, each beside its bad row.
     fn check_ids(&mut self, up: &Up, when: &str) {
-        let rows = up.sql("SELECT event_id, count(*) FROM atomic.events GROUP BY event_id");
-        let mut seen = HashSet::new();
-        for row in &rows {
-            assert_eq!(row[1].as_u64(), Some(1), "{when}: {} is doubled", row[0]);
-            seen.insert(row[0].as_str().unwrap());
-        }
-        let lost: Vec<&String> =
-            self.accepted.iter().filter(|id| !seen.contains(id.as_str())).collect();
+        check_table(up, "events", &self.accepted, when);
+        check_table(up, "failed_events", &self.failed, when);
+        let statement = "SELECT count(*), count(b._offset), count(DISTINCT f.event_id) FROM atomic.failed_events f \
+            LEFT JOIN atomic.bad_rows b \
+            ON f._partition = b._partition AND f._offset = b._offset AND f._index = b._index AND f._layer = b._layer";
+        let row = &up.sql(statement)[0];
         assert!(
-            lost.is_empty(),
-            "{when}: {} events are lost, such as {:?}",
-            lost.len(),
-            &lost[..lost.len().min(3)]
+            row[0] == row[1] && row[0] == row[2],
+            "{when}: failed events without their bad rows: {row:?}"
         );
         self.check_count(up);
     }
@@ -192,6 +194,52 @@ impl Known {
     }
 }
 
+/// Every id of these is in the table, and none is there twice.
+fn check_table(up: &Up, table: &str, accepted: &BTreeSet<String>, when: &str) {
+    let rows = up.sql(&format!("SELECT event_id, count(*) FROM atomic.{table} GROUP BY event_id"));
+    let mut seen = HashSet::new();
+    for row in &rows {
+        assert_eq!(row[1].as_u64(), Some(1), "{when}: {} is doubled in {table}", row[0]);
+        seen.insert(row[0].as_str().unwrap());
+    }
+    let lost: Vec<&String> = accepted.iter().filter(|id| !seen.contains(id.as_str())).collect();
+    assert!(
+        lost.is_empty(),
+        "{when}: {} rows of {table} are lost, such as {:?}",
+        lost.len(),
+        &lost[..lost.len().min(3)]
+    );
+}
+
+/// Sends events that fail validation, one request after the other, until the server is gone; the ids that were
+/// answered 200.
+fn send_failing(up: &Up, round: usize) -> std::thread::JoinHandle<Vec<String>> {
+    let address = up.collector.clone();
+    std::thread::spawn(move || {
+        let mut accepted = Vec::new();
+        for number in 0u64.. {
+            let id = format!("{round:08x}-0000-4000-9000-{number:012x}");
+            let body = failing_body_of(&[&id]).to_string();
+            let request = format!(
+                "POST /com.snowplowanalytics.snowplow/tp2 HTTP/1.1\r\nHost: {address}\r\n\
+                 Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            );
+            let Ok(mut connection) = TcpStream::connect(&address) else { break };
+            let mut answer = Vec::new();
+            let answered = connection
+                .write_all(request.as_bytes())
+                .and_then(|()| connection.read_to_end(&mut answer));
+            if answer.starts_with(b"HTTP/1.1 200") {
+                accepted.push(id);
+            } else if answered.is_err() || answer.is_empty() {
+                break;
+            }
+        }
+        accepted
+    })
+}
+
 /// Asks for an iteration, or a rebuild, after a while; the answer may never come, because the server is killed.
 fn ask_for_an_iteration(up: &Up, after: Duration, rebuild: bool) -> std::thread::JoinHandle<()> {
     let address = up.http.clone();
@@ -218,7 +266,9 @@ fn check_ledger(up: &Up) {
         coalesce(sum(bad + failed), 0), \
         coalesce(sum(CASE WHEN outcomes < records THEN 1 ELSE 0 END), 0), \
         (SELECT count(*) FROM atomic.events) AS events, \
-        (SELECT count(*) FROM atomic.bad_rows) AS bad_rows \
+        (SELECT count(*) FROM atomic.bad_rows) AS bad_rows, \
+        coalesce(sum(failed), 0), \
+        (SELECT count(*) FROM atomic.failed_events) AS failed_events \
         FROM lambda.ledger WHERE NOT pending";
     let row = &up.sql(statement)[0];
     let number = |at: usize| {
@@ -227,6 +277,7 @@ fn check_ledger(up: &Up) {
     assert_eq!(number(0), number(1), "the outcomes do not add up: {row:?}");
     assert_eq!(number(2), number(5), "the ledger's events are not those shown: {row:?}");
     assert_eq!(number(3), number(6), "the ledger's bad rows are not those shown: {row:?}");
+    assert_eq!(number(7), number(8), "the ledger's failed events are not those shown: {row:?}");
     assert_eq!(number(4), 0, "a record without an outcome: {row:?}");
     let ranges = up.sql(
         "SELECT partition, from_offset, to_offset FROM lambda.ledger ORDER BY partition, from_offset",

@@ -440,7 +440,7 @@ fn a_damaged_raw_segment_stops_the_start_by_name_and_nothing_is_deleted() {
 
 #[test]
 fn a_damaged_derived_stream_is_made_again() {
-    for stream in ["enriched/0", "bad/0"] {
+    for stream in ["enriched/0", "bad/0", "failed/0"] {
         let (_folder, data_dir) = folder();
         killed_with(&data_dir, 20);
         flip(&the_segment(&data_dir, stream), SEGMENT_HEADER + 40);
@@ -644,7 +644,7 @@ fn commands_without_a_server_work_on_the_folder_or_say_what_to_do() {
     assert!(up.terminate().success());
 
     let listed = stdout_of(["stream", "list", "--data-dir", data]);
-    for part in ["raw/0", "raw/1", "enriched/0", "bad/1", "whole"] {
+    for part in ["raw/0", "raw/1", "enriched/0", "bad/1", "failed/1", "whole"] {
         assert!(listed.contains(part), "no `{part}` in:\n{listed}");
     }
     let tail = stdout_of(["stream", "tail", "raw", "--data-dir", data]);

@@ -144,7 +144,9 @@ impl Truth {
                     "{context}"
                 ),
                 "catalogs" => assert_eq!(*value, json!(["snowmelt"]), "{context}"),
-                "tables" => assert_eq!(*value, json!(["bad_rows", "events"]), "{context}"),
+                "tables" => {
+                    assert_eq!(*value, json!(["bad_rows", "events", "failed_events"]), "{context}")
+                }
                 "views" => assert_eq!(*value, json!(["cut", "iterations", "ledger"]), "{context}"),
                 "columns" => assert_eq!(*value, json!(135), "{context}"),
                 "types-of-columns" => {
@@ -238,11 +240,15 @@ fn psql(up: &Up, layer: &str) {
         ("\\conninfo", vec!["snowmelt"]),
         ("\\l", vec!["snowmelt", "UTF8"]),
         ("\\dn", vec!["atomic", "lambda"]),
-        ("\\dt", vec!["events", "bad_rows", "table", "snowmelt"]),
-        ("\\dt atomic.*", vec!["events", "bad_rows"]),
+        ("\\dt", vec!["events", "bad_rows", "failed_events", "table", "snowmelt"]),
+        ("\\dt atomic.*", vec!["events", "bad_rows", "failed_events"]),
         ("\\dv lambda.*", vec!["cut", "iterations", "ledger", "view"]),
         ("\\dv", vec![]),
         ("\\d", vec!["events"]),
+        (
+            "\\d atomic.failed_events",
+            vec!["Table \"atomic.failed_events\"", "derived_contexts", "_layer"],
+        ),
         (
             "\\d atomic.events",
             vec![

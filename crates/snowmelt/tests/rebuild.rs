@@ -79,8 +79,8 @@ fn a_rebuild_makes_events_of_what_a_wrong_schema_refused() {
     );
     assert_eq!((distinct, generation), (11, 1));
     let ledger =
-        up.sql("SELECT sum(enriched), sum(bad), sum(records) FROM lambda.ledger WHERE NOT pending");
-    assert_eq!(ledger[0], [json!(11), json!(0), json!(11)]);
+        up.sql("SELECT sum(enriched), sum(failed), sum(bad), sum(records) FROM lambda.ledger WHERE NOT pending");
+    assert_eq!(ledger[0], [json!(11), json!(0), json!(0), json!(11)]);
 
     // The generation before answers for what was below its cut, and says so.
     let ask = |generation: u64| {

@@ -247,7 +247,7 @@ fn a_zeroed_page_and_a_destroyed_header() {
 
 #[test]
 fn derived_streams_are_removed_and_made_again() {
-    for partition in ["enriched/0", "bad/0"] {
+    for partition in ["enriched/0", "bad/0", "failed/0"] {
         let damaged = Damaged::new(false);
         let path = damaged.segments(partition)[0].clone();
         overwrite(&path, 0, &[7; 64]);

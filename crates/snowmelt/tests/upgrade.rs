@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::{Up, event_id, stdout_of};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Requests that the earlier build took, and how many of them lie below its cut.
 const SENT: u64 = 18;
@@ -60,9 +60,14 @@ fn a_data_folder_of_version_1_is_gone_on_with() {
     assert_eq!(stdout_of(["batch", "list", "--json", "--data-dir", data]).lines().count(), 3);
 
     let up = Up::start(&data_dir, &SETTINGS);
+    assert!(data_dir.join("streams/failed/0").is_dir());
     assert_eq!(ids(&up, "_layer = 'batch'"), views(0..BELOW_THE_CUT));
     assert_eq!(ids(&up, "_layer = 'speed'"), views(BELOW_THE_CUT..SENT));
     assert_eq!((bad_rows(&up, "_layer = 'batch'"), bad_rows(&up, "_layer = 'speed'")), (4, 2));
+    // That version made no failed events; from its cut on this one does, and history stays until a rebuild.
+    let failed =
+        "SELECT _layer, count(*) FROM atomic.failed_events GROUP BY _layer ORDER BY _layer";
+    assert_eq!(up.sql(failed), [[json!("speed"), json!(2)]]);
     let cut = up.sql("SELECT partition, cut_offset, frontier FROM lambda.cut ORDER BY partition");
     assert_eq!(cut[1], [json!("raw/1"), json!(format!("{:020}", 6)), json!(format!("{:020}", 9))]);
 
@@ -74,6 +79,10 @@ fn a_data_folder_of_version_1_is_gone_on_with() {
     all.push(event_id(SENT));
     assert_eq!(ids(&up, "_layer = 'batch'"), all);
     assert_eq!(bad_rows(&up, "_layer = 'batch'"), 6);
+    assert_eq!(up.sql(failed), [[json!("batch"), json!(2)]]);
+    let (status, answer) = up.post_json("/api/v1/batch", &json!({"rebuild": true}));
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(up.sql(failed), [[json!("batch"), json!(6)]]);
     assert!(up.terminate().success());
 
     // A rebuild reads the old files of the master dataset, with a schema that was mended.
@@ -91,6 +100,7 @@ fn a_data_folder_of_version_1_is_gone_on_with() {
     assert_eq!((status, &answer["published"]), (200, &json!(true)), "{answer}");
     assert_eq!(ids(&up, "true"), (0..=SENT).map(event_id).collect::<Vec<_>>());
     assert_eq!(bad_rows(&up, "true"), 0);
+    assert_eq!(up.sql(failed), Vec::<Vec<Value>>::new());
     assert!(up.terminate().success());
 }
 

@@ -10,13 +10,13 @@ pub struct Config {
     /// Bytes of raw records that are enriched at once in one partition. Default: 1048576 (1 MiB).
     /// More costs latency under load, and memory; less costs throughput.
     pub batch_bytes: usize,
-    /// The largest record written to the enriched or bad stream, in bytes; a larger output is cut into parts.
+    /// The largest record written to a derived stream (enriched, bad, failed), in bytes; a larger output is cut into parts.
     /// Default: 8388608 (8 MiB). It must stay below what the stream takes, 10 MiB in the embedded log.
     pub entry_bytes_max: usize,
     /// Bytes of memory that the rows of the real-time view may fill before the oldest of them are written to `spill/`.
     /// Default: 134217728 (128 MiB).
     pub memory_bytes_max: usize,
-    /// Bytes that each partition of the enriched and of the bad stream keeps. What the batch view covers is given up
+    /// Bytes that each partition of each derived stream (enriched, bad, failed) keeps. What the batch view covers is given up
     /// in any case; beyond this size the oldest entries are given up too, and a restart enriches that part of raw again.
     /// Default: 1073741824 (1 GiB).
     pub retention_bytes: usize,

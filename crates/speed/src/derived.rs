@@ -1,4 +1,4 @@
-//! Opens the enriched and the bad stream, which can be made again from raw: where one is damaged, it begins anew.
+//! The derived streams: enriched, bad and failed. They can be made again from raw: where one is damaged, it begins anew.
 //!
 //! The raw stream is never opened this way: a damaged raw log is a matter for a person.
 
@@ -7,7 +7,43 @@ use std::path::Path;
 use std::sync::Arc;
 
 use model::files::Files;
+use stream::Stream;
 use stream::local::{Local, Options};
+
+use crate::Error;
+use crate::output::Kind;
+
+/// The streams that the enricher writes; partition k of one goes with partition k of the others, and with that of raw.
+#[derive(Clone, Debug)]
+pub struct Derived {
+    pub enriched: Arc<dyn Stream>,
+    pub bad: Arc<dyn Stream>,
+    pub failed: Arc<dyn Stream>,
+}
+
+impl Derived {
+    /// Their names, in the order of [`Derived::by_kind`].
+    pub const NAMES: [&str; 3] = ["enriched", "bad", "failed"];
+
+    /// Each stream with the kind of its entries.
+    pub(crate) fn by_kind(&self) -> [(Kind, &Arc<dyn Stream>); 3] {
+        [(Kind::Enriched, &self.enriched), (Kind::Bad, &self.bad), (Kind::Failed, &self.failed)]
+    }
+
+    /// Checks that each has as many partitions as the raw stream.
+    ///
+    /// # Errors
+    /// Names the first that has not.
+    pub(crate) fn expect_partitions(&self, wanted: usize) -> Result<(), Error> {
+        for (_, stream) in self.by_kind() {
+            let found = stream.partitions().len();
+            if found != wanted {
+                return Err(Error::Partitions { stream: stream.name().to_owned(), wanted, found });
+            }
+        }
+        Ok(())
+    }
+}
 
 /// Opens the embedded stream `name` below `streams_dir`. If its files are damaged, all of them are removed and the stream
 /// begins anew, empty; the enricher then starts again from the cut.
@@ -58,7 +94,6 @@ mod tests {
     use super::*;
     use bytes::Bytes;
     use model::position::{Offset, Partition};
-    use stream::Stream;
     use stream::disk::Disk;
     use stream::local::{Drive, Durability};
 

@@ -1,7 +1,7 @@
-//! The enricher: reads raw records, calls the enrich function, and writes what comes of them to the enriched and the bad
-//! stream, in the order of the flow: read, enrich, write, advance.
+//! The enricher: reads raw records, calls the enrich function, and writes what comes of them to the derived streams
+//! (enriched, bad, failed), in the order of the flow: read, enrich, write, advance.
 //!
-//! Its only memory is its own output: it opens where the ranges that both streams have end, counted without a gap from
+//! Its only memory is its own output: it opens where the ranges that all these streams have end, counted without a gap from
 //! the cut, or at the cut if they do not reach back to it. Nothing here ever holds up the raw stream: where a derived
 //! stream takes nothing, the position stays, and what that stream lacks of the range is offered to it again. Run by [`crate::service`], or step by step.
 
@@ -18,8 +18,9 @@ use model::time::{Clock, Timestamp};
 use stream::{Record, Stream};
 use views::catalog::Counts;
 
+use crate::derived::Derived;
 use crate::output::{self, Kind, Mark, Rows};
-use crate::pairs::{Joint, Pairs};
+use crate::ranges::{Joint, Ranges};
 use crate::{Config, Error};
 
 /// Encoded rows of one stream at which a range ends, so that the loader takes it in bites.
@@ -57,18 +58,16 @@ impl Enricher {
     /// # Errors
     /// When the streams have not the same number of partitions, or cannot be read.
     pub fn open(
-        raw: Arc<dyn Stream>,
-        enriched: Arc<dyn Stream>,
-        bad: Arc<dyn Stream>,
+        streams: &Streams,
         recipe: impl Into<Driver>,
         cut: &Cut,
         clock: Arc<dyn Clock>,
         config: Config,
     ) -> Result<Enricher, Error> {
-        let (streams, recipe) = (Streams { raw, enriched, bad }, recipe.into());
+        let recipe = recipe.into();
         let open = |index| {
             let (recipe, clock) = (recipe.clone(), Arc::clone(&clock));
-            PartitionEnricher::open(&streams, index, recipe, cut, clock, config.clone())
+            PartitionEnricher::open(streams, index, recipe, cut, clock, config.clone())
         };
         let partitions = (0..streams.partitions()?).map(open).collect::<Result<_, Error>>()?;
         Ok(Enricher { partitions })
@@ -90,7 +89,7 @@ impl Enricher {
         Ok(all)
     }
 
-    /// For each partition the first position that is not yet in both derived streams.
+    /// For each partition the first position that is not yet in all derived streams.
     pub fn frontier(&self) -> Frontier {
         self.partitions.iter().map(|p| (p.raw.clone(), p.position)).collect()
     }
@@ -117,12 +116,11 @@ impl Enricher {
     }
 }
 
-/// The three streams; partition k of one goes with partition k of the others.
+/// What the enricher reads, and what it writes.
 #[derive(Clone, Debug)]
 pub struct Streams {
     pub raw: Arc<dyn Stream>,
-    pub enriched: Arc<dyn Stream>,
-    pub bad: Arc<dyn Stream>,
+    pub derived: Derived,
 }
 
 impl Streams {
@@ -132,12 +130,7 @@ impl Streams {
     /// When it is not the same number.
     pub fn partitions(&self) -> Result<usize, Error> {
         let wanted = self.raw.partitions().len();
-        for stream in [&self.enriched, &self.bad] {
-            let found = stream.partitions().len();
-            if found != wanted {
-                return Err(Error::Partitions { stream: stream.name().to_owned(), wanted, found });
-            }
-        }
+        self.derived.expect_partitions(wanted)?;
         Ok(wanted)
     }
 }
@@ -152,7 +145,7 @@ pub struct PartitionEnricher {
     recipe: Driver,
     cut: Offset,
     position: Offset,
-    /// The sequence number of the next range, never used before in either stream.
+    /// The sequence number of the next range, never used before in any of the streams.
     sequence: u64,
     /// The range that one of the streams has not taken wholly.
     unwritten: Option<Unwritten>,
@@ -162,11 +155,11 @@ pub struct PartitionEnricher {
 }
 
 impl PartitionEnricher {
-    /// Reads the derived streams and opens where the ranges that both have with this recipe end, without a gap from the
+    /// Reads the derived streams and opens where the ranges that all have with this recipe end, without a gap from the
     /// cut on; at the cut if there are none.
     ///
     /// # Errors
-    /// When the partition is not in all three streams, or a derived stream cannot be read.
+    /// When the partition is not in all streams, or a derived stream cannot be read.
     pub fn open(
         streams: &Streams,
         index: usize,
@@ -182,10 +175,10 @@ impl PartitionEnricher {
                 wanted: index + 1,
                 found: streams.raw.partitions().len(),
             })?;
-        let mut pairs = Pairs::open(&streams.enriched, &streams.bad, index)?;
+        let mut ranges = Ranges::open(&streams.derived, index)?;
         let mut position = cut.of(&raw);
-        while let Some(pair) = pairs.next()? {
-            let Mark { recipe: of, range, .. } = pair.mark();
+        while let Some(written) = ranges.next()? {
+            let Mark { recipe: of, range, .. } = written.mark();
             if of == recipe.recipe().digest()
                 && range.partition == raw
                 && Joint::of(range, position) == Joint::Next
@@ -200,7 +193,7 @@ impl PartitionEnricher {
             raw,
             recipe,
             position,
-            sequence: pairs.next_sequence()?,
+            sequence: ranges.next_sequence()?,
             unwritten: None,
             clock,
             config,
@@ -243,7 +236,7 @@ impl PartitionEnricher {
         Ok(Progress::Moved)
     }
 
-    /// The first offset that is not yet in both derived streams.
+    /// The first offset that is not yet in all derived streams.
     pub fn position(&self) -> Offset {
         self.position
     }
@@ -299,16 +292,17 @@ impl PartitionEnricher {
         let recipe = self.recipe.recipe().digest().to_owned();
         let counts = Counts::default();
         let mark = Mark { recipe, range, sequence: self.sequence, records: 0, counts };
-        // A number stands for one attempt at one range: a reader never pairs the halves of two.
+        // A number stands for one attempt at one range: a reader never joins the parts of two.
         self.sequence += 1;
         let mut made = Made {
             mark,
             enriched: Rows::default(),
             bad: Rows::default(),
+            failed: Rows::default(),
             bad_by_schema: BTreeMap::new(),
         };
         while let Some(record) = records.peek() {
-            if made.enriched.bytes() >= RANGE_BYTES || made.bad.bytes() >= RANGE_BYTES {
+            if made.is_a_bite() {
                 made.mark.range.to = record.offset;
                 break;
             }
@@ -331,8 +325,8 @@ impl PartitionEnricher {
         Ok(made)
     }
 
-    /// Writes what is still missing of the range in hand, and advances when both streams have all of it. A stream that
-    /// has its part is not given it again, however often the other one refuses.
+    /// Writes what is still missing of the range in hand, and advances when all streams have all of it. A stream that
+    /// has its part is not given it again, however often another one refuses.
     fn write(&mut self) -> Progress {
         let Some(unwritten) = &mut self.unwritten else { return Progress::Idle };
         if let Err(error) = unwritten.write(&self.streams, self.index) {
@@ -350,32 +344,28 @@ impl PartitionEnricher {
 #[derive(Debug)]
 struct Unwritten {
     made: Made,
-    /// What each stream still has to take, in order.
-    enriched: VecDeque<Bytes>,
-    bad: VecDeque<Bytes>,
+    /// What each stream still has to take, in order; the streams in the order of [`Derived::by_kind`].
+    entries: [VecDeque<Bytes>; 3],
 }
 
 impl Unwritten {
     fn new(mut made: Made, entry_bytes_max: usize) -> Unwritten {
         let (enriched, bad) = (std::mem::take(&mut made.enriched), std::mem::take(&mut made.bad));
-        let encode = |kind, rows| output::encode(kind, &made.mark, rows, entry_bytes_max).into();
-        Unwritten {
-            enriched: encode(Kind::Enriched, &enriched),
-            bad: encode(Kind::Bad, &bad),
-            made,
-        }
+        let failed = std::mem::take(&mut made.failed);
+        let kinds = [(Kind::Enriched, enriched), (Kind::Bad, bad), (Kind::Failed, failed)];
+        let entries = kinds
+            .map(|(kind, rows)| output::encode(kind, &made.mark, &rows, entry_bytes_max).into());
+        Unwritten { made, entries }
     }
 
     fn range_to(&self) -> Offset {
         self.made.mark.range.to
     }
 
-    /// Appends until both streams have all parts, or one refuses. An entry whose append failed is not in its stream, or
+    /// Appends until all streams have all parts, or one refuses. An entry whose append failed is not in its stream, or
     /// is there twice after the next attempt, which readers do not mind.
     fn write(&mut self, streams: &Streams, index: usize) -> Result<(), stream::Error> {
-        for (stream, entries) in
-            [(&streams.enriched, &mut self.enriched), (&streams.bad, &mut self.bad)]
-        {
+        for ((_, stream), entries) in streams.derived.by_kind().into_iter().zip(&mut self.entries) {
             let partition = &stream.partitions()[index];
             while let Some(entry) = entries.front() {
                 futures::executor::block_on(stream.append(partition, vec![entry.clone()]))?;
@@ -392,10 +382,16 @@ struct Made {
     mark: Mark,
     enriched: Rows,
     bad: Rows,
+    failed: Rows,
     bad_by_schema: BTreeMap<&'static str, u64>,
 }
 
 impl Made {
+    /// Whether one stream has so much of it that the range is to end.
+    fn is_a_bite(&self) -> bool {
+        [&self.enriched, &self.bad, &self.failed].iter().any(|rows| rows.bytes() >= RANGE_BYTES)
+    }
+
     fn add(&mut self, offset: Offset, outcomes: Vec<Outcome>, now: Timestamp) {
         self.mark.records += 1;
         for (index, outcome) in (0..).zip(outcomes) {
@@ -406,9 +402,10 @@ impl Made {
                     self.enriched.push(offset, index, &event.to_tsv());
                     self.mark.counts.enriched += 1;
                 }
-                // The partial event is not kept: so far only the bad row has a table.
-                Outcome::Failed { bad_row, event: _ } => {
+                Outcome::Failed { bad_row, event } => {
                     self.add_bad_row(offset, index, &bad_row, now);
+                    let event = event.stamp(&enrich::processor(), now);
+                    self.failed.push(offset, index, &event.to_tsv());
                     self.mark.counts.failed += 1;
                 }
                 Outcome::Bad(bad_row) => {

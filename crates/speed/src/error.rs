@@ -7,7 +7,7 @@ use model::position::{Offset, Partition};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(
-        "the stream `{stream}` has {found} partitions, the raw stream needs {wanted}: all three need the same number"
+        "the stream `{stream}` has {found} partitions, the raw stream needs {wanted}: all need the same number"
     )]
     Partitions { stream: String, wanted: usize, found: usize },
 

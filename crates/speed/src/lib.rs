@@ -1,13 +1,13 @@
 //! The speed layer: enriches the newest raw records and keeps the real-time view.
 //!
-//! In the order of the flow: the [`enricher`] reads raw and writes the enriched and the bad stream, which [`derived`]
-//! opens and whose entries are laid out in [`output`]; the [`loader`] reads both and feeds the real-time view;
+//! In the order of the flow: the [`enricher`] reads raw and writes the derived streams (enriched, bad, failed), which
+//! [`derived`] opens and whose entries are laid out in [`output`]; the [`loader`] reads them and feeds the real-time view;
 //! [`service`] runs the two, one thread per partition. This crate never sees the batch layer: the cut reaches it as a
 //! value. Everything it writes is derived and may be deleted; it is made again from raw, from the cut on.
 
 pub mod output;
 
-mod pairs;
+mod ranges;
 
 pub mod derived;
 

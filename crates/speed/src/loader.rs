@@ -1,6 +1,6 @@
-//! The loader: feeds the real-time view from the enriched and the bad stream.
+//! The loader: feeds the real-time view from the derived streams.
 //!
-//! It takes ranges that both streams have with the recipe in force, so that all rows of a record become visible
+//! It takes ranges that all of them have with the recipe in force, so that all rows of a record become visible
 //! together, and only those that join the prefix without a gap: its frontier moves by marks alone. What lies below the
 //! prefix was seen before and is dropped. It also lets the derived streams forget what the batch view covers. Whether
 //! something is missing for good, and is to be enriched again, is noticed by [`crate::service`].
@@ -11,14 +11,14 @@ use model::causes::Causes;
 use model::cut::{Cut, Frontier};
 use model::event::{EnrichedEvent, InvalidTsv};
 use model::position::{Partition, Position};
-use stream::Stream;
 use views::realtime::{Applied, NewChunk, RealtimeView};
 use views::shred::{BadRowRows, EventRows};
 
 use crate::Error;
+use crate::derived::Derived;
 use crate::enricher::Progress;
-use crate::output::{InvalidEntry, Row};
-use crate::pairs::{Joint, Pair, Pairs};
+use crate::output::{InvalidEntry, Mark, Row};
+use crate::ranges::{Entry, Joint, Ranges, Written};
 
 /// The loader of all partitions.
 #[derive(Debug)]
@@ -27,26 +27,23 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Starts at `base`, the cut from which `recipe` is in force, and reads both streams from their beginning.
+    /// Starts at `base`, the cut from which `recipe` is in force, and reads the streams from their beginning.
     ///
     /// # Errors
     /// When the streams have not the same number of partitions, or cannot be read.
     pub fn open(
-        enriched: Arc<dyn Stream>,
-        bad: Arc<dyn Stream>,
+        streams: &Derived,
         realtime: Arc<RealtimeView>,
         recipe: String,
         base: Cut,
     ) -> Result<Loader, Error> {
-        let (wanted, found) = (enriched.partitions().len(), bad.partitions().len());
-        if wanted != found {
-            return Err(Error::Partitions { stream: bad.name().to_owned(), wanted, found });
-        }
+        let partitions = streams.enriched.partitions().len();
+        streams.expect_partitions(partitions)?;
         let open = |index| {
             let realtime = Arc::clone(&realtime);
-            PartitionLoader::open(&enriched, &bad, index, realtime, recipe.clone(), base.clone())
+            PartitionLoader::open(streams, index, realtime, recipe.clone(), base.clone())
         };
-        Ok(Loader { partitions: (0..wanted).map(open).collect::<Result<_, Error>>()? })
+        Ok(Loader { partitions: (0..partitions).map(open).collect::<Result<_, Error>>()? })
     }
 
     /// At most one range of each partition.
@@ -88,7 +85,7 @@ impl Loader {
 /// The loader of one partition.
 #[derive(Debug)]
 pub struct PartitionLoader {
-    pairs: Pairs,
+    ranges: Ranges,
     realtime: Arc<RealtimeView>,
     recipe: String,
     /// The cut from which the view starts.
@@ -97,52 +94,51 @@ pub struct PartitionLoader {
     /// The raw partition, once a mark has told its name.
     raw: Option<Partition>,
     /// Read, but not taken by the view: it is offered again.
-    refused: Option<Pair>,
+    refused: Option<Written>,
 }
 
 impl PartitionLoader {
-    /// The partition `index` of both streams; see [`Loader::open`].
+    /// The partition `index` of the streams; see [`Loader::open`].
     ///
     /// # Errors
-    /// When it is not in both streams, or a stream cannot be read.
+    /// When it is not in all streams, or a stream cannot be read.
     pub fn open(
-        enriched: &Arc<dyn Stream>,
-        bad: &Arc<dyn Stream>,
+        streams: &Derived,
         index: usize,
         realtime: Arc<RealtimeView>,
         recipe: String,
         base: Cut,
     ) -> Result<PartitionLoader, Error> {
-        let pairs = Pairs::open(enriched, bad, index)?;
+        let ranges = Ranges::open(streams, index)?;
         let frontier = base.clone();
-        Ok(PartitionLoader { pairs, realtime, recipe, base, frontier, raw: None, refused: None })
+        Ok(PartitionLoader { ranges, realtime, recipe, base, frontier, raw: None, refused: None })
     }
 
-    /// Takes the next range that both streams have.
+    /// Takes the next range that all streams have.
     ///
     /// # Errors
     /// When a stream cannot be read, or the view takes nothing; the next step tries the same again.
     pub fn step(&mut self) -> Result<Progress, Error> {
         let next = match self.refused.take() {
-            Some(pair) => Some(pair),
-            None => self.pairs.next()?,
+            Some(written) => Some(written),
+            None => self.ranges.next()?,
         };
-        let Some(pair) = next else { return Ok(Progress::Idle) };
-        let taken = self.take(&pair);
+        let Some(written) = next else { return Ok(Progress::Idle) };
+        let taken = self.take(&written);
         if taken.is_err() {
-            self.refused = Some(pair);
+            self.refused = Some(written);
         }
         taken.map(|()| Progress::Moved)
     }
 
-    fn take(&mut self, pair: &Pair) -> Result<(), Error> {
-        let (recipe, range) = (&pair.mark().recipe, &pair.mark().range);
+    fn take(&mut self, written: &Written) -> Result<(), Error> {
+        let (recipe, range) = (&written.mark().recipe, &written.mark().range);
         self.raw.get_or_insert_with(|| range.partition.clone());
         let prefix = self.frontier.of(&range.partition);
         if *recipe != self.recipe || Joint::of(range, prefix) != Joint::Next {
             return Ok(());
         }
-        let chunk = match chunk(pair) {
+        let chunk = match chunk(written) {
             Ok(chunk) => chunk,
             Err(error) => {
                 tracing::warn!(partition = %range.partition, from = %range.from, to = %range.to, error = %Causes(&error), "skipped an entry of the derived streams");
@@ -176,43 +172,48 @@ impl PartitionLoader {
     /// When a stream cannot be trimmed.
     pub fn forget(&mut self, below: &Cut, retention_bytes: usize) -> Result<(), Error> {
         match &self.raw {
-            Some(raw) => self.pairs.trim(below.of(raw), retention_bytes),
+            Some(raw) => self.ranges.trim(below.of(raw), retention_bytes),
             None => Ok(()),
         }
     }
 }
 
-/// Why a pair whose checksums hold cannot be shown: it was written by a program with a fault.
+/// Why a range whose checksums hold cannot be shown: it was written by a program with a fault.
 #[derive(Debug, thiserror::Error)]
 enum Unusable {
     #[error(transparent)]
     Entry(#[from] InvalidEntry),
-    #[error("the enriched event at {position}: {source}")]
+    #[error("the event at {position}: {source}")]
     Event { position: Position, source: InvalidTsv },
 }
 
-fn chunk(pair: &Pair) -> Result<NewChunk, Unusable> {
-    let mark = pair.mark();
-    let at = |row: &Row<'_>| Position {
-        partition: mark.range.partition.clone(),
-        offset: row.offset,
-        index: row.index,
-    };
-    let mut events = EventRows::default();
-    for row in pair.enriched.rows()? {
-        let event = EnrichedEvent::from_tsv(row.text)
-            .map_err(|source| Unusable::Event { position: at(&row), source })?;
-        events.push(&at(&row), &event);
-    }
+fn chunk(written: &Written) -> Result<NewChunk, Unusable> {
+    let mark = written.mark();
     let mut bad_rows = BadRowRows::default();
-    for row in pair.bad.rows()? {
-        bad_rows.push(&at(&row), row.text);
+    for row in written.bad.rows()? {
+        bad_rows.push(&place_of(mark, &row), row.text);
     }
     Ok(NewChunk {
         range: mark.range.clone(),
         counts: mark.counts,
         records: mark.records,
-        events: events.finish(),
+        events: events(&written.enriched)?.finish(),
         bad_rows: bad_rows.finish(),
+        failed_events: events(&written.failed)?.finish(),
     })
+}
+
+fn events(entry: &Entry) -> Result<EventRows, Unusable> {
+    let mut events = EventRows::default();
+    for row in entry.rows()? {
+        let position = place_of(entry.mark(), &row);
+        let event = EnrichedEvent::from_tsv(row.text)
+            .map_err(|source| Unusable::Event { position: position.clone(), source })?;
+        events.push(&position, &event);
+    }
+    Ok(events)
+}
+
+fn place_of(mark: &Mark, row: &Row<'_>) -> Position {
+    Position { partition: mark.range.partition.clone(), offset: row.offset, index: row.index }
 }

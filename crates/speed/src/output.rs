@@ -1,11 +1,11 @@
-//! The entry: one record of the enriched or of the bad stream, and its bytes.
+//! The entry: one record of a derived stream (enriched, bad, failed), and its bytes.
 //!
 //! Written by the enricher, read by the loader and by the enricher itself when it opens. An entry says which raw range
 //! it covers (its mark), also when the range has no rows for this stream. An output larger than a log record may be is
-//! cut into parts. Whether entries join to a gap-free prefix is decided in `pairs`, not here.
+//! cut into parts. Whether entries join to a gap-free prefix is decided in `ranges`, not here.
 //!
 //! ```text
-//! | version: u8 = 1 | kind: u8 | header length: u32 | header | slice of the body | crc32c of all before: u32 |
+//! | version: u8 = 1 or 2 | kind: u8 | header length: u32 | header | slice of the body | crc32c of all before: u32 |
 //!
 //! header   recipe: text | partition: text | from: text | to: text | sequence: u64 | records: u64
 //!          | outcomes, enriched, failed, bad, dropped, erased: u64 each | rows: u32 | part: u32 | parts: u32
@@ -13,15 +13,15 @@
 //! text     length: u16 | that many bytes of UTF-8
 //! ```
 //!
-//! Numbers are little-endian. The body may be cut at any byte; the parts of one entry follow each other, and only the
+//! Numbers are little-endian. Entries of the failed stream have version 2, the others 1, as before there was that stream. The body may be cut at any byte; the parts of one entry follow each other, and only the
 //! last one makes the mark valid. `docs/formats/enriched-stream.md` has each way in which an entry can be broken.
 
 use bytes::{BufMut, Bytes};
 use model::position::{Offset, Partition, Range};
-use views::catalog::Counts;
+use views::catalog::{Counts, Table};
 
-/// The version that is written. A newer one is refused by its number.
-pub const FORMAT_VERSION: u8 = 1;
+/// The newest version. A newer one is refused by its number.
+pub const FORMAT_VERSION: u8 = 2;
 
 /// Above every sequence number that is ever given: one cannot count on from there.
 const SEQUENCE_MAX: u64 = 1 << 62;
@@ -39,17 +39,49 @@ pub enum Kind {
     Enriched,
     /// Rows are bad rows, one line of JSON each.
     Bad,
+    /// Rows are failed events, as lines of the enriched TSV.
+    Failed,
 }
 
-/// What a range of raw came to. The enriched and the bad entry of one range carry the same mark.
+impl Kind {
+    /// The table that has these rows.
+    pub fn table(self) -> Table {
+        match self {
+            Kind::Enriched => Table::Events,
+            Kind::Bad => Table::BadRows,
+            Kind::Failed => Table::FailedEvents,
+        }
+    }
+
+    /// The version of entries of this kind, and the number of the kind in them.
+    fn encoded(self) -> [u8; 2] {
+        match self {
+            Kind::Enriched => [1, 1],
+            Kind::Bad => [1, 2],
+            Kind::Failed => [2, 3],
+        }
+    }
+
+    /// The kind with this number, in an entry of this version.
+    fn decoded(version: u8, number: u8) -> Option<Kind> {
+        match (version, number) {
+            (1.., 1) => Some(Kind::Enriched),
+            (1.., 2) => Some(Kind::Bad),
+            (2.., 3) => Some(Kind::Failed),
+            _ => None,
+        }
+    }
+}
+
+/// What a range of raw came to. The entries of one range in all streams carry the same mark.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
     /// The digest of the recipe that the range was enriched with.
     pub recipe: String,
     /// The covered range of the raw partition.
     pub range: Range,
-    /// Grows with each range that is written for this partition, also when it is written again. It pairs the entry of
-    /// one stream with that of the other.
+    /// Grows with each range that is written for this partition, also when it is written again. It joins the entry of
+    /// one stream with those of the others.
     pub sequence: u64,
     /// Raw records in the range.
     pub records: u64,
@@ -145,11 +177,7 @@ pub fn encode(kind: Kind, mark: &Mark, rows: &Rows, record_bytes_max: usize) -> 
         .map(|(part, slice)| {
             let header = header(mark, rows.count, part, parts);
             let mut bytes = Vec::with_capacity(FRAME_BYTES + header.len() + slice.len());
-            bytes.put_u8(FORMAT_VERSION);
-            bytes.put_u8(match kind {
-                Kind::Enriched => 1,
-                Kind::Bad => 2,
-            });
+            bytes.put_slice(&kind.encoded());
             bytes.put_u32_le(u32::try_from(header.len()).expect("a header is small"));
             bytes.extend_from_slice(&header);
             bytes.extend_from_slice(slice);
@@ -177,11 +205,8 @@ pub fn decode(bytes: &Bytes) -> Result<Part, InvalidEntry> {
         return Err(InvalidEntry::Checksum);
     }
     let mut input = Input { rest: &content[1..] };
-    let kind = match input.u8() {
-        Some(1) => Kind::Enriched,
-        Some(2) => Kind::Bad,
-        Some(_) | None => return Err(InvalidEntry::Field("kind")),
-    };
+    let kind = input.u8().and_then(|number| Kind::decoded(version, number));
+    let kind = kind.ok_or(InvalidEntry::Field("kind"))?;
     let short = InvalidEntry::Short(bytes.len());
     let header = input.u32().and_then(|length| input.take(length as usize)).ok_or(short)?;
     let body = content.len() - input.rest.len();
@@ -196,11 +221,7 @@ pub fn rows<'a>(
     count: u32,
     body: &'a [u8],
 ) -> Result<Vec<Row<'a>>, InvalidEntry> {
-    let counted = match kind {
-        Kind::Enriched => mark.counts.enriched,
-        Kind::Bad => mark.counts.bad.saturating_add(mark.counts.failed),
-    };
-    if u64::from(count) != counted || !mark.counts.closes() {
+    if u64::from(count) != kind.table().rows_of(&mark.counts) || !mark.counts.closes() {
         return Err(InvalidEntry::Field("rows"));
     }
     let mut input = Input { rest: body };
@@ -373,8 +394,35 @@ mod tests {
     fn a_newer_version_is_refused_by_its_number() {
         let entry = &encode(Kind::Bad, &mark(0, 1, 0, 0), &Rows::default(), 1 << 20)[0];
         let mut bytes = entry.to_vec();
-        bytes[0] = 2;
-        assert_eq!(decode(&bytes.into()), Err(InvalidEntry::Newer(2)));
+        bytes[0] = 3;
+        assert_eq!(decode(&bytes.into()), Err(InvalidEntry::Newer(3)));
+    }
+
+    #[test]
+    fn only_failed_events_have_the_newer_version_and_only_there() {
+        let mark = mark(0, 1, 0, 0);
+        let entry = |kind| encode(kind, &mark, &Rows::default(), 1 << 20).remove(0).to_vec();
+        for (kind, version) in [(Kind::Enriched, 1), (Kind::Bad, 1), (Kind::Failed, 2)] {
+            assert_eq!(entry(kind)[0], version);
+            assert_eq!(decode(&entry(kind).into()).map(|part| part.kind), Ok(kind));
+        }
+        let mut older = entry(Kind::Failed);
+        older[0] = 1;
+        let end = older.len() - 4;
+        let checksum = crc32c::crc32c(&older[..end]).to_le_bytes();
+        older[end..].copy_from_slice(&checksum);
+        assert_eq!(decode(&older.into()), Err(InvalidEntry::Field("kind")));
+    }
+
+    #[test]
+    fn a_failed_outcome_is_a_row_of_two_kinds() {
+        let one = some_rows(&["a".into()]);
+        let mut mark = mark(0, 5, 0, 0);
+        (mark.counts.outcomes, mark.counts.failed) = (1, 1);
+        for kind in [Kind::Bad, Kind::Failed] {
+            assert!(rows(kind, &mark, 1, &one.body).is_ok());
+            assert_eq!(rows(kind, &mark, 0, &[]), Err(InvalidEntry::Field("rows")));
+        }
     }
 
     #[test]
@@ -422,11 +470,17 @@ mod tests {
     proptest! {
         #[test]
         fn an_entry_reads_back_however_many_parts_it_has(
-            texts in proptest::collection::vec("\\PC{0,2000}", 0..20), enriched in any::<bool>(),
+            texts in proptest::collection::vec("\\PC{0,2000}", 0..20),
+            kind in prop_oneof![Just(Kind::Enriched), Just(Kind::Bad), Just(Kind::Failed)],
         ) {
-            let kind = if enriched { Kind::Enriched } else { Kind::Bad };
             let count = texts.len() as u64;
-            let mark = if enriched { mark(0, 50, count, 3) } else { mark(0, 50, 3, count) };
+            let mut mark = match kind {
+                Kind::Enriched => mark(0, 50, count, 3),
+                Kind::Bad | Kind::Failed => mark(0, 50, 3, count),
+            };
+            if kind == Kind::Failed {
+                std::mem::swap(&mut mark.counts.bad, &mut mark.counts.failed);
+            }
             let entries = encode(kind, &mark, &some_rows(&texts), 1400);
             prop_assert!(entries.iter().all(|entry| entry.len() <= 1400));
             let (part, body) = joined(&entries);
@@ -441,7 +495,8 @@ mod tests {
             let _ = decode(&bytes.clone().into());
             let _ = rows(Kind::Bad, &mark(0, 5, 0, 2), 2, &bytes);
             // Behind a checksum that holds, too.
-            let mut framed = vec![1, 1 + bytes.first().copied().unwrap_or(0) % 2];
+            let byte = |at: usize| bytes.get(at).copied().unwrap_or(0);
+            let mut framed = vec![1 + byte(1) % 2, 1 + byte(0) % 3];
             framed.extend_from_slice(&bytes);
             framed.put_u32_le(crc32c::crc32c(&framed));
             let _ = decode(&framed.into());

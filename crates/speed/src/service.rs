@@ -189,7 +189,7 @@ pub struct Status {
 #[derive(Clone, Debug)]
 pub struct PartitionStatus {
     pub partition: Partition,
-    /// The first position that is not in both derived streams.
+    /// The first position that is not in all derived streams.
     pub written_to: Offset,
     /// The first position that is not visible.
     pub visible_to: Offset,
@@ -425,14 +425,7 @@ impl Worker {
             }
         };
         let (realtime, base) = (Arc::clone(realtime), orders.cut.clone());
-        let loader = PartitionLoader::open(
-            &streams.enriched,
-            &streams.bad,
-            self.index,
-            realtime,
-            digest,
-            base,
-        )?;
+        let loader = PartitionLoader::open(&streams.derived, self.index, realtime, digest, base)?;
         Ok(Halves { recipe: orders.switched_at, enricher, loader })
     }
 

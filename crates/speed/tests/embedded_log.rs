@@ -12,6 +12,7 @@ use futures::executor::block_on;
 use model::cut::Cut;
 use model::position::Offset;
 use site::{PARTITIONS, Sent, Standing, cut, new_view, recipe, record};
+use speed::derived::Derived;
 use speed::enricher::Streams;
 use speed::service::{Ports, raw_ends};
 use speed::{Config, Running, Speed};
@@ -32,17 +33,17 @@ fn open(dir: &Path, name: &str) -> Arc<Local> {
 
 /// One run of the process.
 struct Process {
-    logs: [Arc<Local>; 3],
+    logs: [Arc<Local>; 4],
     view: Arc<RealtimeView>,
     speed: Running,
 }
 
 impl Process {
     fn start(dir: &Path, cut: &Cut) -> Process {
-        let logs = ["raw", "enriched", "bad"].map(|name| open(dir, name));
-        let [raw, enriched, bad] = logs.clone();
+        let logs = ["raw", "enriched", "bad", "failed"].map(|name| open(dir, name));
+        let [raw, enriched, bad, failed] = logs.clone();
         let view = new_view();
-        let streams = Streams { raw, enriched, bad };
+        let streams = Streams { raw, derived: Derived { enriched, bad, failed } };
         let ports = Ports { streams, realtime: Arc::clone(&view), clock: Arc::new(Standing) };
         let speed = Speed::start(ports, recipe(true), cut.clone(), Config::default()).unwrap();
         Process { logs, view, speed }
@@ -65,9 +66,10 @@ impl Process {
         }
     }
 
-    fn rows(&self) -> (u64, u64) {
+    /// Events, bad rows, failed events.
+    fn rows(&self) -> (u64, u64, u64) {
         let metrics = self.view.metrics();
-        (metrics.event_rows, metrics.bad_row_rows)
+        (metrics.event_rows, metrics.bad_row_rows, metrics.failed_event_rows)
     }
 
     fn stop(self) {
@@ -82,33 +84,35 @@ fn what_was_written_before_a_restart_is_loaded_and_not_enriched_again() {
     let process = Process::start(dir.path(), &Cut::default());
     process.send(500);
     process.catch_up();
-    assert_eq!(process.rows(), (3000, 1000));
+    assert_eq!(process.rows(), (3000, 1000, 1000));
     process.stop();
 
     let process = Process::start(dir.path(), &Cut::default());
     process.catch_up();
-    assert_eq!(process.rows(), (3000, 1000));
+    assert_eq!(process.rows(), (3000, 1000, 1000));
     assert_eq!(process.speed.status().tally().records, 0);
     process.send(10);
     process.catch_up();
-    assert_eq!(process.rows(), (3060, 1020));
+    assert_eq!(process.rows(), (3060, 1020, 1020));
     assert_eq!(process.speed.status().tally().records, 20);
     process.stop();
 }
 
 #[test]
 fn a_removed_derived_stream_is_made_again_from_the_cut_on() {
-    let dir = tempfile::tempdir().unwrap();
-    let process = Process::start(dir.path(), &Cut::default());
-    process.send(100);
-    process.catch_up();
-    process.stop();
+    for removed in ["bad", "failed"] {
+        let dir = tempfile::tempdir().unwrap();
+        let process = Process::start(dir.path(), &Cut::default());
+        process.send(100);
+        process.catch_up();
+        process.stop();
 
-    std::fs::remove_dir_all(dir.path().join("bad")).unwrap();
-    let process = Process::start(dir.path(), &cut(40, 0));
-    process.catch_up();
-    assert_eq!(process.rows(), (480, 160));
-    let visible = process.speed.frontier();
-    assert!(visible.iter().all(|(_, offset)| offset >= Offset::from_number(100)));
-    process.stop();
+        std::fs::remove_dir_all(dir.path().join(removed)).unwrap();
+        let process = Process::start(dir.path(), &cut(40, 0));
+        process.catch_up();
+        assert_eq!(process.rows(), (480, 160, 160));
+        let visible = process.speed.frontier();
+        assert!(visible.iter().all(|(_, offset)| offset >= Offset::from_number(100)));
+        process.stop();
+    }
 }

@@ -7,11 +7,14 @@ mod site;
 
 use model::cut::Cut;
 use proptest::prelude::*;
-use site::{PARTITIONS, Sent, Site, all, cut, recipe};
+use site::{PARTITIONS, Sent, Site, all, cut, recipe, recipe_without_failed_events};
 use speed::enricher::Progress;
+use speed::output::Kind;
 use stream::Stream;
 
 use Sent::{Boxed, Garbage, Long, Several, View};
+
+const KINDS: [Kind; 3] = [Kind::Enriched, Kind::Bad, Kind::Failed];
 
 fn a_site_with_records() -> Site {
     let mut site = Site::new();
@@ -30,7 +33,9 @@ fn the_view_shows_what_enriching_the_log_in_order_gives() {
     site.settle();
     site.check();
     let shown = site.shown();
-    assert_eq!((shown.events.len(), shown.bad_rows.len()), (2 * 12, 2 * 5));
+    let failed = shown.failed_events.len();
+    assert_eq!((shown.events.len(), shown.bad_rows.len(), failed), (2 * 12, 2 * 5, 2 * 2));
+    assert!(shown.failed_events.keys().all(|position| shown.bad_rows.contains_key(position)));
 }
 
 #[test]
@@ -42,7 +47,8 @@ fn the_counts_of_the_marks_close_with_the_rows() {
     assert!(counts.closes());
     assert_eq!(records, 22);
     assert_eq!(counts.enriched, shown.events.len() as u64);
-    assert_eq!(counts.bad, shown.bad_rows.len() as u64);
+    assert_eq!(counts.bad + counts.failed, shown.bad_rows.len() as u64);
+    assert_eq!(counts.failed, shown.failed_events.len() as u64);
 }
 
 #[test]
@@ -70,14 +76,13 @@ fn a_restart_after_any_number_of_steps_changes_nothing() {
 }
 
 #[test]
-fn a_torn_tail_of_either_stream_is_written_again() {
-    for (enriched, entries) in
-        [(true, 1), (true, 3), (true, 100), (false, 1), (false, 3), (false, 100)]
-    {
+fn a_torn_tail_of_any_stream_is_written_again() {
+    let counts = [1, 3, 100];
+    for (of, entries) in KINDS.into_iter().flat_map(|of| counts.map(|count| (of, count))) {
         let mut site = a_site_with_records();
         site.settle();
         site.config.batch_bytes = 700;
-        site.tear(enriched, entries);
+        site.tear(of, entries);
         assert!(!site.enricher.frontier().is_at_or_beyond(&site.ends()));
         site.settle();
         site.check();
@@ -88,11 +93,17 @@ fn a_torn_tail_of_either_stream_is_written_again() {
 fn ranges_of_other_lengths_after_each_of_several_torn_tails_still_join() {
     let mut site = a_site_with_records();
     site.settle();
-    for (enriched, entries, batch_bytes) in
-        [(false, 100, 900), (true, 2, 4000), (false, 3, 300), (true, 1, 100_000), (false, 1, 2000)]
-    {
+    for (of, entries, batch_bytes) in [
+        (Kind::Bad, 100, 900),
+        (Kind::Enriched, 2, 4000),
+        (Kind::Failed, 2, 1500),
+        (Kind::Bad, 3, 300),
+        (Kind::Enriched, 1, 100_000),
+        (Kind::Bad, 1, 2000),
+        (Kind::Failed, 100, 700),
+    ] {
         site.config.batch_bytes = batch_bytes;
-        site.tear(enriched, entries);
+        site.tear(of, entries);
         site.enricher.step().unwrap();
     }
     site.restart();
@@ -102,10 +113,10 @@ fn ranges_of_other_lengths_after_each_of_several_torn_tails_still_join() {
 
 #[test]
 fn entries_that_are_delivered_twice_change_nothing() {
-    for enriched in [true, false] {
+    for of in KINDS {
         let mut site = a_site_with_records();
         site.settle();
-        site.change(enriched, |entries| {
+        site.change(of, |entries| {
             *entries = entries.iter().flat_map(|entry| [entry.clone(), entry.clone()]).collect();
         });
         site.settle();
@@ -115,11 +126,11 @@ fn entries_that_are_delivered_twice_change_nothing() {
 
 #[test]
 fn damage_is_enriched_again_from_the_last_good_range_on() {
-    for enriched in [true, false] {
+    for of in KINDS {
         for at in 0..6 {
             let mut site = a_site_with_records();
             site.settle();
-            site.damage(enriched, at);
+            site.damage(of, at);
             site.settle();
             site.check();
         }
@@ -131,7 +142,7 @@ fn a_lost_stream_is_enriched_again_from_the_cut_on() {
     let mut site = a_site_with_records();
     site.settle();
     site.raise(&cut(4, 7));
-    site.tear(false, usize::MAX);
+    site.tear(Kind::Bad, usize::MAX);
     assert_eq!(site.enricher.frontier(), cut(4, 7));
     site.settle();
     site.check();
@@ -143,7 +154,7 @@ fn entries_lost_while_running_are_noticed_and_written_again() {
     while site.enricher.step().unwrap() == Progress::Moved {}
     // The enricher goes on with what it remembers; the loader finds nothing.
     let stuck = site.enricher.frontier();
-    for stream in [&site.enriched, &site.bad] {
+    for stream in [&site.enriched, &site.bad, &site.failed] {
         for partition in stream.partitions() {
             stream.trim(partition, stream.end(partition).unwrap()).unwrap();
         }
@@ -152,6 +163,27 @@ fn entries_lost_while_running_are_noticed_and_written_again() {
     assert_eq!(site.enricher.frontier(), stuck);
     site.settle();
     site.check();
+}
+
+/// An older program wrote no failed stream, and its recipe made no failed events.
+#[test]
+fn what_a_program_without_failed_events_wrote_is_written_again_from_the_cut_on() {
+    let mut site = a_site_with_records();
+    let newer = std::mem::replace(&mut site.recipe, recipe_without_failed_events());
+    site.restart();
+    site.settle();
+    site.cut = cut(4, 7);
+    site.tear(Kind::Failed, usize::MAX);
+    assert_eq!(site.enricher.frontier(), cut(4, 7));
+    site.settle();
+    site.check();
+    assert!(site.shown().failed_events.is_empty());
+    site.restart();
+    assert_eq!(site.enricher.frontier(), site.ends(), "once");
+    site.switch(newer, cut(5, 8));
+    site.settle();
+    site.check();
+    assert_eq!(site.shown().failed_events.len(), 2);
 }
 
 #[test]
@@ -243,12 +275,16 @@ enum Event {
     Enrich,
     Load,
     Restart(usize),
-    Tear(bool, usize),
-    Damage(bool, usize),
+    Tear(Kind, usize),
+    Damage(Kind, usize),
     /// The cut goes to this share of the log, in tenths.
     Raise(u64),
     Switch(u64, bool),
     Forget(usize),
+}
+
+fn kind() -> impl Strategy<Value = Kind> {
+    prop_oneof![Just(Kind::Enriched), Just(Kind::Bad), Just(Kind::Failed)]
 }
 
 fn events() -> impl Strategy<Value = Event> {
@@ -258,8 +294,8 @@ fn events() -> impl Strategy<Value = Event> {
         4 => Just(Event::Enrich),
         3 => Just(Event::Load),
         1 => (100usize..5000).prop_map(Event::Restart),
-        2 => (any::<bool>(), 0usize..4).prop_map(|(enriched, count)| Event::Tear(enriched, count)),
-        1 => (any::<bool>(), 0usize..9).prop_map(|(enriched, at)| Event::Damage(enriched, at)),
+        2 => (kind(), 0usize..4).prop_map(|(of, count)| Event::Tear(of, count)),
+        1 => (kind(), 0usize..9).prop_map(|(of, at)| Event::Damage(of, at)),
         1 => (0u64..11).prop_map(Event::Raise),
         1 => (0u64..11, any::<bool>()).prop_map(|(tenths, knows_boxes)| Event::Switch(tenths, knows_boxes)),
         1 => (0usize..20_000).prop_map(Event::Forget),
@@ -283,8 +319,8 @@ fn happen(site: &mut Site, event: Event) {
             site.config.batch_bytes = batch_bytes;
             site.restart();
         }
-        Event::Tear(enriched, count) => site.tear(enriched, count),
-        Event::Damage(enriched, at) => site.damage(enriched, at),
+        Event::Tear(of, count) => site.tear(of, count),
+        Event::Damage(of, at) => site.damage(of, at),
         Event::Raise(tenths) => site.raise(&a_later_cut(site, tenths)),
         Event::Switch(tenths, knows_boxes) => {
             let cut = a_later_cut(site, tenths);

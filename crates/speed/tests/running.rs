@@ -12,11 +12,12 @@ use bytes::Bytes;
 use futures::FutureExt;
 use model::position::{Offset, Partition};
 use site::{PARTITIONS, Sent, Site, Standing, cut, recipe};
-use speed::enricher::{PartitionEnricher, Progress, Streams};
+use speed::enricher::{PartitionEnricher, Progress};
 use speed::service::Ports;
 use speed::{Running, Speed};
 use stream::memory::Memory;
 use stream::{Append, Chunk, Error, Stream};
+use views::catalog::Counts;
 
 use Sent::{Boxed, Garbage, Several, View};
 
@@ -73,8 +74,8 @@ impl Stream for Fillable {
 }
 
 fn start(site: &Site, bad: Arc<dyn Stream>) -> Running {
-    let streams =
-        Streams { raw: Arc::new(site.raw.clone()), enriched: Arc::new(site.enriched.clone()), bad };
+    let mut streams = site.streams();
+    streams.derived.bad = bad;
     let ports = Ports { streams, realtime: Arc::clone(&site.view), clock: Arc::new(Standing) };
     Speed::start(ports, Arc::clone(&site.recipe), site.cut.clone(), site.config.clone()).unwrap()
 }
@@ -112,7 +113,8 @@ fn it_is_ready_when_what_it_found_is_visible() {
     site.check();
     let status = running.status();
     let tally = status.tally();
-    assert_eq!((tally.records, tally.counts.enriched, tally.counts.bad), (12, 13, 5));
+    let Counts { enriched, failed, bad, .. } = tally.counts;
+    assert_eq!((tally.records, enriched, failed, bad), (12, 13, 2, 3));
     assert_eq!(tally.bad_by_schema.values().sum::<u64>(), 5);
     assert_eq!((status.stalled(), status.partitions[0].raw_end), (None, Offset::from_number(7)));
     running.shutdown();
@@ -149,11 +151,8 @@ fn a_stream_that_has_its_half_of_a_range_is_not_given_it_again() {
     let site = a_site_with_records();
     let bad = Fillable::new(&site.bad);
     bad.full.store(true, Ordering::SeqCst);
-    let streams = Streams {
-        raw: Arc::new(site.raw.clone()),
-        enriched: Arc::new(site.enriched.clone()),
-        bad: Arc::clone(&bad) as Arc<dyn Stream>,
-    };
+    let mut streams = site.streams();
+    streams.derived.bad = Arc::clone(&bad) as Arc<dyn Stream>;
     let (recipe, clock) = (Arc::clone(&site.recipe), Arc::new(Standing));
     let mut enricher =
         PartitionEnricher::open(&streams, 0, recipe, &site.cut, clock, site.config.clone())

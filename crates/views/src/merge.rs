@@ -19,15 +19,30 @@ use crate::tables;
 pub struct MergedRows {
     pub events: Vec<Row>,
     pub bad_rows: Vec<Row>,
+    pub failed_events: Vec<Row>,
 }
 
 impl MergedRows {
+    /// The rows of one table.
+    pub fn of(&mut self, table: Table) -> &mut Vec<Row> {
+        match table {
+            Table::Events => &mut self.events,
+            Table::BadRows => &mut self.bad_rows,
+            Table::FailedEvents => &mut self.failed_events,
+        }
+    }
+
     /// The rows without what equality leaves out: times that were stamped outside of the enrich function, and attempt
     /// counters.
     pub fn comparable(self) -> MergedRows {
         MergedRows {
             events: self.events.into_iter().map(Row::without_stamps).collect(),
             bad_rows: self.bad_rows.into_iter().map(Row::without_failure_time).collect(),
+            failed_events: self
+                .failed_events
+                .into_iter()
+                .map(Row::without_failure_stamps)
+                .collect(),
         }
     }
 }
@@ -42,21 +57,17 @@ pub fn rows(pin: &Pin, files: &dyn Files, data_dir: &Path) -> Result<MergedRows,
     let mut merged = MergedRows::default();
     for file in &pin.manifest.files {
         let found = batch_rows(file, cut, files, data_dir)?;
-        match file.table {
-            Table::Events => merged.events.extend(found),
-            Table::BadRows => merged.bad_rows.extend(found),
-        }
+        merged.of(file.table).extend(found);
     }
     for chunk in &pin.snapshot.chunks {
-        merged.events.extend(above(rows::read(&[chunk.events_beyond(cut)?])?, cut, &pin.frontier)?);
-        merged.bad_rows.extend(above(
-            rows::read(&[chunk.bad_rows_beyond(cut)?])?,
-            cut,
-            &pin.frontier,
-        )?);
+        for table in Table::ALL {
+            let found = rows::read(&[chunk.rows_beyond(table, cut)?])?;
+            merged.of(table).extend(above(found, cut, &pin.frontier)?);
+        }
     }
-    sort_unique(&mut merged.events)?;
-    sort_unique(&mut merged.bad_rows)?;
+    for table in Table::ALL {
+        sort_unique(merged.of(table))?;
+    }
     Ok(merged)
 }
 

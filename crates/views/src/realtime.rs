@@ -14,6 +14,7 @@ use model::files::Files;
 use model::position::{Offset, Partition};
 
 use crate::Error;
+use crate::catalog::Table;
 
 mod chunk;
 
@@ -61,6 +62,7 @@ pub struct Snapshot {
 pub struct Metrics {
     pub event_rows: u64,
     pub bad_row_rows: u64,
+    pub failed_event_rows: u64,
     pub chunks: u64,
     pub memory_bytes: u64,
     pub spilled_chunks: u64,
@@ -110,7 +112,7 @@ impl RealtimeView {
         }
     }
 
-    /// Adds the outcomes of a range, events and bad rows at once. The first chunk of a partition must contain `base`, the
+    /// Adds the outcomes of a range, the rows of all tables at once. The first chunk of a partition must contain `base`, the
     /// cut that the speed layer started from; each later one must touch or overlap what is there, and what is there
     /// already is cut off row by row.
     ///
@@ -191,8 +193,9 @@ impl RealtimeView {
             ..Metrics::default()
         };
         chunks.fold(sizes, |sum, chunk| Metrics {
-            event_rows: sum.event_rows + chunk.event_rows() as u64,
-            bad_row_rows: sum.bad_row_rows + chunk.bad_row_rows() as u64,
+            event_rows: sum.event_rows + chunk.row_count(Table::Events) as u64,
+            bad_row_rows: sum.bad_row_rows + chunk.row_count(Table::BadRows) as u64,
+            failed_event_rows: sum.failed_event_rows + chunk.row_count(Table::FailedEvents) as u64,
             chunks: sum.chunks + 1,
             memory_bytes: sum.memory_bytes + chunk.memory_bytes(),
             spilled_chunks: sum.spilled_chunks + u64::from(!chunk.is_in_memory()),
@@ -235,8 +238,8 @@ impl RealtimeView {
         let Some((before, last)) = last_two(&self.lock()) else {
             return Ok(false);
         };
-        let alike = before.rows() <= 2 * last.rows() + 1;
-        let small = before.rows() + last.rows() <= JOINED_ROWS_MAX
+        let alike = before.row_count_of_all() <= 2 * last.row_count_of_all() + 1;
+        let small = before.row_count_of_all() + last.row_count_of_all() <= JOINED_ROWS_MAX
             && before.memory_bytes() + last.memory_bytes() <= JOINED_BYTES_MAX;
         if !(alike && small && before.is_in_memory() && last.is_in_memory()) {
             return Ok(false);
@@ -292,7 +295,7 @@ impl RealtimeView {
             for prefix in prefixes.values() {
                 for (after, chunk) in prefix.chunks.iter().rev().enumerate() {
                     bytes += chunk.memory_bytes();
-                    if chunk.is_in_memory() && oldest.is_none_or(|(most, ..)| after >= most) {
+                    if chunk.memory_bytes() > 0 && oldest.is_none_or(|(most, ..)| after >= most) {
                         oldest = Some((after, recipe, chunk));
                     }
                 }

@@ -8,6 +8,7 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{
     DataType, Decimal128Type, Float64Type, Int32Type, TimeUnit, TimestampMicrosecondType,
 };
+use model::failed::FAILURE;
 use model::position::{Offset, Partition, Position};
 use serde_json::Value;
 
@@ -28,6 +29,15 @@ impl Row {
         let place = schema::events().index_of("etl_tstamp").expect("a column of the event");
         self.cells[place] = None;
         self
+    }
+
+    /// The row of `atomic.failed_events` without what equality leaves out: `etl_tstamp`, and of its failures the time and
+    /// the attempt counters of look-up histories.
+    pub fn without_failure_stamps(self) -> Row {
+        let mut row = self.without_stamps();
+        let place = schema::events().index_of("derived_contexts").expect("a column of the event");
+        row.cells[place] = row.cells[place].take().map(|text| without_failure_times(&text));
+        row
     }
 
     /// The row of `atomic.bad_rows` without what equality leaves out: the failure's time, and the attempt counters of
@@ -141,6 +151,23 @@ fn without_counters(json: &str) -> String {
         failure.values_mut().for_each(strip_histories);
     } else {
         strip_histories(&mut value);
+    }
+    value.to_string()
+}
+
+/// The contexts without `timestamp`, `attempts` and `lastAttempt` in those that say what failed.
+fn without_failure_times(contexts: &str) -> String {
+    let Ok(mut value) = serde_json::from_str::<Value>(contexts) else {
+        return contexts.to_owned();
+    };
+    let entities = value.get_mut("data").and_then(Value::as_array_mut);
+    for entity in entities.into_iter().flatten() {
+        if entity["schema"] == FAILURE
+            && let Some(failure) = entity.get_mut("data").and_then(Value::as_object_mut)
+        {
+            failure.shift_remove("timestamp");
+            failure.get_mut("errors").into_iter().for_each(strip_histories);
+        }
     }
     value.to_string()
 }

@@ -1,4 +1,4 @@
-//! The columns of `atomic.events` and `atomic.bad_rows` as Arrow types: one canonical type per column, the same in table
+//! The columns of `atomic.events`, `atomic.failed_events` and `atomic.bad_rows` as Arrow types: one canonical type per column, the same in table
 //! files, in the real-time view and in SQL.
 //!
 //! Texts are `Utf8`, never `Utf8View`: sketches hash the two differently. `_layer` is not here: it depends on the cut,
@@ -9,12 +9,22 @@ use std::sync::{Arc, LazyLock};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use model::event::{COLUMNS, Kind};
 
+use crate::catalog::Table;
+
 /// Digits of a money column, and how many of them stand after the point.
 pub const MONEY_PRECISION: u8 = 18;
 pub const MONEY_SCALE: i8 = 2;
 
 /// The three columns that every table ends with, in this order.
 pub const POSITION_COLUMNS: [&str; 3] = ["_partition", "_offset", "_index"];
+
+/// The columns of a table. A failed event has those of an event.
+pub fn of(table: Table) -> SchemaRef {
+    match table {
+        Table::Events | Table::FailedEvents => events(),
+        Table::BadRows => bad_rows(),
+    }
+}
 
 /// The 131 columns of the enriched event, then the position.
 pub fn events() -> SchemaRef {

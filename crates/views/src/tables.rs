@@ -134,10 +134,7 @@ pub fn read(
     if rows != file.rows {
         return Err(damaged(format!("{rows} rows instead of {}", file.rows)));
     }
-    let expected = match file.table {
-        Table::Events => schema::events(),
-        Table::BadRows => schema::bad_rows(),
-    };
+    let expected = schema::of(file.table);
     match batches.iter().find(|batch| batch.schema().fields() != expected.fields()) {
         Some(_) => Err(damaged(format!("the columns are not those of {}", file.table.name()))),
         None => Ok(batches),

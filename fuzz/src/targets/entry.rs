@@ -1,18 +1,20 @@
-//! Entries of the derived streams: taken apart one by one, and read in pairs by the loader.
+//! Entries of the derived streams: taken apart one by one, and read side by side by the loader.
 //!
-//! The input is a list of entries: a byte that says to which stream one goes and whether its checksum is made right,
-//! its length, its bytes.
+//! The input is a list of entries: a byte that says to which stream one goes (bits 0 and 2) and whether its checksum is
+//! made right (bit 1), its length, its bytes.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::executor::block_on;
 use model::cut::Cut;
+use speed::derived::Derived;
 use speed::enricher::Progress;
 use speed::loader::Loader;
 use speed::output::{self, Rows};
 use stream::Stream;
 use stream::memory::Memory;
+use views::catalog::Table;
 use views::realtime::{Options, RealtimeView};
 
 use crate::input::Input;
@@ -21,7 +23,7 @@ use crate::input::Input;
 const RECIPE: &str = "r";
 
 pub(crate) fn entries(bytes: &[u8]) {
-    let (enriched, bad) = (Memory::new("enriched", 1), Memory::new("bad", 1));
+    let [enriched, bad, failed] = Derived::NAMES.map(|name| Memory::new(name, 1));
     let mut input = Input::new(bytes);
     while !input.is_empty() {
         let mode = input.byte();
@@ -32,12 +34,16 @@ pub(crate) fn entries(bytes: &[u8]) {
         let entry = Bytes::from(entry);
         take_apart(&entry);
         if !entry.is_empty() {
-            let stream = if mode & 1 == 0 { &enriched } else { &bad };
+            let stream = match mode & 5 {
+                0 => &enriched,
+                1 => &bad,
+                _ => &failed,
+            };
             block_on(stream.append(&stream.partitions()[0], vec![entry]))
                 .expect("a stream in memory takes all");
         }
     }
-    load(enriched, bad);
+    load(&[enriched, bad, failed]);
 }
 
 fn take_apart(entry: &Bytes) {
@@ -54,16 +60,18 @@ fn take_apart(entry: &Bytes) {
 }
 
 /// Nothing in the streams may stop the loader, and its frontier is what the view shows.
-fn load(enriched: Memory, bad: Memory) {
+fn load(streams: &[Memory; 3]) {
     let view = Arc::new(RealtimeView::new(Options { memory_bytes_max: 1 << 30, spill: None }));
-    let (enriched, bad): (Arc<dyn Stream>, Arc<dyn Stream>) = (Arc::new(enriched), Arc::new(bad));
-    let mut loader =
-        Loader::open(enriched, bad, Arc::clone(&view), RECIPE.to_owned(), Cut::default())
-            .expect("both streams have one partition");
+    let [enriched, bad, failed] =
+        streams.each_ref().map(|stream| Arc::new(stream.clone()) as Arc<dyn Stream>);
+    let streams = Derived { enriched, bad, failed };
+    let mut loader = Loader::open(&streams, Arc::clone(&view), RECIPE.to_owned(), Cut::default())
+        .expect("each stream has one partition");
     while loader.step().expect("entries that are wrong are left out") == Progress::Moved {}
     assert_eq!(view.frontier(RECIPE), loader.frontier());
     for chunk in &view.snapshot(RECIPE).chunks {
-        assert_eq!(chunk.events().expect("in memory").num_rows(), chunk.event_rows());
-        assert_eq!(chunk.bad_rows().expect("in memory").num_rows(), chunk.bad_row_rows());
+        for table in Table::ALL {
+            assert_eq!(chunk.rows(table).expect("in memory").num_rows(), chunk.row_count(table));
+        }
     }
 }

@@ -84,11 +84,10 @@ fn check(world: &World) {
         .collect();
     assert_eq!(ends, expected);
     let frontier = world.frontier();
-    let sums = world.rows_of("select coalesce(sum(enriched), 0), coalesce(sum(bad), 0) from lambda.ledger where not pending");
-    assert_eq!(
-        sums,
-        [json!([world.log.events(&frontier).len(), world.log.bad_rows(&frontier).len()])]
-    );
+    let sums = world.rows_of("select coalesce(sum(enriched), 0), coalesce(sum(failed), 0), coalesce(sum(failed + bad), 0) from lambda.ledger where not pending");
+    let (events, failed) = (world.log.events(&frontier), world.log.failed_events(&frontier));
+    let bad_rows = world.log.bad_rows(&frontier);
+    assert_eq!(sums, [json!([events.len(), failed.len(), bad_rows.len()])]);
     let records: usize = world
         .log
         .0
@@ -169,9 +168,19 @@ fn the_information_schema_names_every_table() {
         "select table_schema || '.' || table_name from information_schema.tables \
          where table_schema <> 'information_schema' order by 1",
     );
-    let names =
-        ["atomic.bad_rows", "atomic.events", "lambda.cut", "lambda.iterations", "lambda.ledger"];
+    let names = [
+        "atomic.bad_rows",
+        "atomic.events",
+        "atomic.failed_events",
+        "lambda.cut",
+        "lambda.iterations",
+        "lambda.ledger",
+    ];
     assert_eq!(rows, names.map(|name| json!([name])));
+    assert_eq!(
+        world.rows_of("describe atomic.failed_events"),
+        world.rows_of("describe atomic.events")
+    );
     let columns = world
         .rows_of("select count(*) from information_schema.columns where table_name = 'events'");
     assert_eq!(columns, [json!([135])]);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use model::cut::Frontier;
+use model::position::Position;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -43,6 +44,18 @@ fn check(world: &World) {
         world.rows_of("select _offset from atomic.bad_rows order by _partition, _offset, _index"),
         bad
     );
+
+    let failed = world.log.failed_events(&frontier);
+    let rows = failed.iter().map(|(position, event_id)| {
+        let Position { partition, offset, index } = position;
+        json!([partition.as_str(), offset.to_string(), index, event_id])
+    });
+    let sql =
+        "select _partition, _offset, _index, event_id from atomic.failed_events order by 1, 2, 3";
+    assert_eq!(world.rows_of(sql), rows.collect::<Vec<_>>());
+    let sql = "select count(*) from atomic.failed_events f join atomic.bad_rows b \
+               on f._partition = b._partition and f._offset = b._offset and f._index = b._index";
+    assert_eq!(world.rows_of(sql), [json!([failed.len()])]);
 
     let mut groups: BTreeMap<Option<String>, (u64, BTreeSet<String>, i64)> = BTreeMap::new();
     for (_, event) in &expected {

@@ -27,6 +27,7 @@ pub(crate) const RECIPE: &str = "r0";
 #[derive(Clone, Debug)]
 pub(crate) enum Outcome {
     Event(Box<EnrichedEvent>),
+    Failed(Box<EnrichedEvent>, String),
     Bad(String),
 }
 
@@ -67,16 +68,24 @@ pub(crate) fn event(number: u64) -> Outcome {
 
 /// The bad row of one number.
 pub(crate) fn bad(number: u64) -> Outcome {
-    Outcome::Bad(
-        serde_json::json!({
+    Outcome::Bad(bad_row(number))
+}
+
+/// The failed event of one number, with the bad row that [`bad`] has.
+pub(crate) fn failed(number: u64) -> Outcome {
+    let Outcome::Event(event) = event(number) else { unreachable!("it makes events") };
+    Outcome::Failed(event, bad_row(number))
+}
+
+fn bad_row(number: u64) -> String {
+    serde_json::json!({
             "schema": "iglu:com.snowplowanalytics.snowplow.badrows/adapter_failures/jsonschema/1-0-0",
             "data": {
                 "failure": {"timestamp": "2026-11-22T10:00:00.000Z", "messages": [{"field": "a", "value": number}]},
                 "payload": {"n": number},
             },
         })
-        .to_string(),
-    )
+        .to_string()
 }
 
 impl Log {
@@ -123,16 +132,26 @@ impl Log {
         let below = self.below(frontier);
         let events = below.into_iter().filter_map(|(position, outcome)| match outcome {
             Outcome::Event(event) => Some((position, *event)),
-            Outcome::Bad(_) => None,
+            Outcome::Failed(..) | Outcome::Bad(_) => None,
         });
         events.collect()
+    }
+
+    /// The positions of failed events below a frontier, with their event ids.
+    pub(crate) fn failed_events(&self, frontier: &Frontier) -> Vec<(Position, Option<String>)> {
+        let below = self.below(frontier);
+        let failed = below.into_iter().filter_map(|(position, outcome)| match outcome {
+            Outcome::Failed(event, _) => Some((position, event.event_id)),
+            Outcome::Event(_) | Outcome::Bad(_) => None,
+        });
+        failed.collect()
     }
 
     pub(crate) fn bad_rows(&self, frontier: &Frontier) -> Vec<Position> {
         let below = self.below(frontier);
         let bad = below.into_iter().filter_map(|(position, outcome)| match outcome {
             Outcome::Event(_) => None,
-            Outcome::Bad(_) => Some(position),
+            Outcome::Failed(..) | Outcome::Bad(_) => Some(position),
         });
         bad.collect()
     }
@@ -196,8 +215,10 @@ impl World {
         if range.from >= range.to {
             return;
         }
-        let (events, bad_rows, records, counts) = self.rows(&range);
-        let chunk = NewChunk { range: range.clone(), records, counts, events, bad_rows };
+        let ([events, bad_rows, failed_events], records, counts) = self.rows(&range);
+        let range_seen = range.clone();
+        let chunk =
+            NewChunk { range: range_seen, records, counts, events, bad_rows, failed_events };
         let applied = self.lambda.realtime().apply(RECIPE, &Cut::default(), chunk).unwrap();
         assert_eq!(applied, Applied::Taken);
         seen.raise(&range.partition, range.to);
@@ -236,8 +257,8 @@ impl World {
     }
 
     fn cover(&self, manifest: &mut Manifest, range: &Range) {
-        let (events, bad_rows, records, counts) = self.rows(range);
-        for (table, rows) in [(Table::Events, events), (Table::BadRows, bad_rows)] {
+        let (tables, records, counts) = self.rows(range);
+        for (table, rows) in Table::ALL.into_iter().zip(tables) {
             let file = views::tables::write(
                 &Disk,
                 self.dir.path(),
@@ -261,9 +282,11 @@ impl World {
         });
     }
 
-    fn rows(&self, range: &Range) -> (RecordBatch, RecordBatch, u64, Counts) {
+    /// The rows of each table, records and counts.
+    fn rows(&self, range: &Range) -> ([RecordBatch; 3], u64, Counts) {
         let (mut events, mut bad_rows, mut counts) =
             (EventRows::new(), BadRowRows::new(), Counts::default());
+        let mut failed_events = EventRows::new();
         let outcomes = self.log.outcomes(range);
         let records = outcomes.iter().filter(|(position, _)| position.index == 0).count() as u64;
         for (position, outcome) in outcomes {
@@ -273,13 +296,18 @@ impl World {
                     counts.enriched += 1;
                     events.push(&position, &event);
                 }
+                Outcome::Failed(event, json) => {
+                    counts.failed += 1;
+                    failed_events.push(&position, &event);
+                    bad_rows.push(&position, &json);
+                }
                 Outcome::Bad(json) => {
                     counts.bad += 1;
                     bad_rows.push(&position, &json);
                 }
             }
         }
-        (events.finish(), bad_rows.finish(), records, counts)
+        ([events.finish(), bad_rows.finish(), failed_events.finish()], records, counts)
     }
 
     /// The whole JSON answer.
@@ -327,11 +355,11 @@ fn sources(lambda: &Arc<Lambda>, data_dir: &Path, ends: Cut) -> Sources {
     }
 }
 
-/// Two partitions with events and bad rows, some records with several outcomes.
+/// Two partitions with events, failed events and bad rows, some records with several outcomes.
 pub(crate) fn small_log() -> Log {
     let first = (0..10).map(|n| match n % 4 {
         0 => vec![event(n), event(n + 100)],
-        1 => vec![bad(n)],
+        1 => vec![failed(n)],
         2 => vec![event(n), bad(n)],
         _ => vec![event(n)],
     });

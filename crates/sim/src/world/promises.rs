@@ -66,7 +66,8 @@ impl World {
         };
         let expected = self.reference.rows(&pin.frontier, &history, load)?;
         compare(&merged.events, &expected.events, "events")?;
-        compare(&merged.bad_rows, &expected.bad_rows, "bad rows")
+        compare(&merged.bad_rows, &expected.bad_rows, "bad rows")?;
+        compare(&merged.failed_events, &expected.failed_events, "failed events")
     }
 
     /// Gives the reference what the log holds beyond what it has.

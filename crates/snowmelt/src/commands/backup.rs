@@ -3,7 +3,7 @@
 //! First catalogue and recipes, then the table files that the newest manifest lists, then the raw stream, and the master
 //! dataset last. Table files that are joined meanwhile are noticed, and the copy goes on from a later iteration. The
 //! stream is trimmed and archived meanwhile; where it then begins above the copied cut, or ends below the copied master
-//! dataset, the records between come from there. What can be made again is not copied: enriched and bad streams, spill.
+//! dataset, the records between come from there. What can be made again is not copied: derived streams, spill.
 
 use std::fs;
 use std::io::{self, ErrorKind};

@@ -141,7 +141,7 @@ impl Walk<'_> {
         println!("   {} events before, {} after: {same}.", before, after);
 
         say(
-            "\n6. Some events named a schema that nobody has. None was lost; each is a bad row with its reason:",
+            "\n6. Some events named a schema that nobody has. None was lost; each is a failed event, and a bad row with its reason:",
         )?;
         walk.show_a_bad_row()?;
         say("\n7. The ledger. Everything accepted has an outcome:")?;
@@ -196,8 +196,8 @@ impl Walk<'_> {
 
     fn account(&self, report: &Report) -> Result<()> {
         self.show(
-            "SELECT partition, sum(records) AS records, sum(enriched) AS enriched, sum(bad) AS bad FROM lambda.ledger \
-             WHERE records IS NOT NULL GROUP BY partition ORDER BY partition",
+            "SELECT partition, sum(records) AS records, sum(enriched) AS enriched, sum(failed) AS failed, \
+             sum(bad) AS bad FROM lambda.ledger WHERE records IS NOT NULL GROUP BY partition ORDER BY partition",
         )?;
         let rows = self.rows()?;
         let verdict = if rows == report.accepted {

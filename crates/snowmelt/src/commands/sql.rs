@@ -11,8 +11,8 @@ use crate::table::Table;
 
 /// Run one SELECT on the running server and print its rows
 ///
-/// Tables: atomic.events, atomic.bad_rows, lambda.cut, lambda.iterations, lambda.ledger. Every answer counts each
-/// raw record once: from the batch view below the cut, from the real-time view above it.
+/// Tables: atomic.events, atomic.bad_rows, atomic.failed_events, lambda.cut, lambda.iterations, lambda.ledger. Every
+/// answer counts each raw record once: from the batch view below the cut, from the real-time view above it.
 #[derive(Debug, clap::Args)]
 #[command(
     verbatim_doc_comment,

@@ -349,6 +349,15 @@ pub fn body_of<T: AsRef<str>>(ids: &[T]) -> Value {
     })
 }
 
+/// A tp2 body of page views with these event ids that all fail: what they have as contexts is no JSON.
+pub fn failing_body_of<T: AsRef<str>>(ids: &[T]) -> Value {
+    let mut body = body_of(ids);
+    for event in body["data"].as_array_mut().unwrap() {
+        event["co"] = json!("no JSON");
+    }
+    body
+}
+
 /// The `number`th event id of a test.
 pub fn event_id(number: u64) -> String {
     format!("00000000-0000-4000-8000-{number:012x}")

@@ -16,11 +16,13 @@ use model::payload::CollectorPayload;
 use model::position::{Offset, Partition, Position, RawRecord};
 use model::time::{Clock, Timestamp};
 use speed::Config;
-use speed::enricher::{Enricher, Progress};
+use speed::derived::Derived;
+use speed::enricher::{Enricher, Progress, Streams};
 use speed::loader::Loader;
+use speed::output::Kind;
 use stream::Stream;
 use stream::memory::Memory;
-use views::catalog::Counts;
+use views::catalog::{Counts, Table};
 use views::realtime::{Options, RealtimeView};
 use views::rows::Row;
 use views::shred::{BadRowRows, EventRows};
@@ -39,6 +41,15 @@ impl Clock for Standing {
 
 /// Two recipes with different outcomes for [`Sent::Boxed`]: one has its schema, the other has not.
 pub(crate) fn recipe(knows_boxes: bool) -> Arc<Recipe> {
+    recipe_with(knows_boxes, Settings { failed_events: true, ..Settings::default() })
+}
+
+/// The first of the two as an older program has it.
+pub(crate) fn recipe_without_failed_events() -> Arc<Recipe> {
+    recipe_with(true, Settings::default())
+}
+
+fn recipe_with(knows_boxes: bool, settings: Settings) -> Arc<Recipe> {
     let key = SchemaKey::parse("iglu:test.shop/box/jsonschema/1-0-0").unwrap();
     let schema = serde_json::json!({
         "$schema": "http://iglucentral.com/schemas/com.snowplowanalytics.self-desc/schema/jsonschema/1-0-0#",
@@ -46,7 +57,7 @@ pub(crate) fn recipe(knows_boxes: bool) -> Arc<Recipe> {
         "type": "object",
     });
     let schemas = Schemas::embedded().with_local(knows_boxes.then_some((key, schema)));
-    Arc::new(Recipe::new(schemas, Settings::default()))
+    Arc::new(Recipe::new(schemas, settings))
 }
 
 /// The kinds of raw records that the tests send.
@@ -54,7 +65,7 @@ pub(crate) fn recipe(knows_boxes: bool) -> Arc<Recipe> {
 pub(crate) enum Sent {
     /// One enriched event.
     View,
-    /// Four events, the second of which is a bad row.
+    /// Four events, the second of which is a failed one with a bad row.
     Several,
     /// No collector payload at all: one bad row and no event.
     Garbage,
@@ -115,6 +126,7 @@ fn payload(number: u64, querystring: Option<String>, body: Option<String>) -> By
 pub(crate) struct Shown {
     pub(crate) events: BTreeMap<Position, Vec<Option<String>>>,
     pub bad_rows: BTreeMap<Position, Vec<Option<String>>>,
+    pub failed_events: BTreeMap<Position, Vec<Option<String>>>,
 }
 
 impl Shown {
@@ -133,6 +145,7 @@ pub(crate) struct Site {
     pub(crate) raw: Memory,
     pub(crate) enriched: Memory,
     pub(crate) bad: Memory,
+    pub(crate) failed: Memory,
     pub(crate) view: Arc<RealtimeView>,
     pub(crate) recipe: Arc<Recipe>,
     pub(crate) cut: Cut,
@@ -145,12 +158,18 @@ pub(crate) struct Site {
 impl Site {
     pub(crate) fn new() -> Site {
         let stream = |name| Memory::new(name, PARTITIONS);
-        let (raw, enriched, bad) = (stream("raw"), stream("enriched"), stream("bad"));
+        let (raw, enriched, bad, failed) =
+            (stream("raw"), stream("enriched"), stream("bad"), stream("failed"));
         let config = Config { batch_bytes: 2000, entry_bytes_max: 4000, ..Config::default() };
         let (recipe, cut, view) = (recipe(true), Cut::default(), new_view());
-        let enricher = open_enricher(&raw, &enriched, &bad, &recipe, &cut, &config);
-        let loader = open_loader(&enriched, &bad, &view, &recipe, &cut);
-        Site { raw, enriched, bad, view, recipe, cut, enricher, loader, config, sent: 0 }
+        let streams = streams(&raw, [&enriched, &bad, &failed]);
+        let enricher = open_enricher(&streams, &recipe, &cut, &config);
+        let loader = open_loader(&streams, &view, &recipe, &cut);
+        Site { raw, enriched, bad, failed, view, recipe, cut, enricher, loader, config, sent: 0 }
+    }
+
+    pub(crate) fn streams(&self) -> Streams {
+        streams(&self.raw, [&self.enriched, &self.bad, &self.failed])
     }
 
     pub(crate) fn send(&mut self, partition: u32, sent: &[Sent]) {
@@ -169,25 +188,19 @@ impl Site {
 
     /// Opens both halves again on the view that there is.
     pub(crate) fn reopen(&mut self) {
-        self.enricher = open_enricher(
-            &self.raw,
-            &self.enriched,
-            &self.bad,
-            &self.recipe,
-            &self.cut,
-            &self.config,
-        );
-        self.loader = open_loader(&self.enriched, &self.bad, &self.view, &self.recipe, &self.cut);
+        let streams = self.streams();
+        self.enricher = open_enricher(&streams, &self.recipe, &self.cut, &self.config);
+        self.loader = open_loader(&streams, &self.view, &self.recipe, &self.cut);
     }
 
     /// The process crashes, and of one of the streams the last `count` entries of each partition are not found again.
-    pub(crate) fn tear(&mut self, enriched: bool, count: usize) {
-        self.change(enriched, |entries| entries.truncate(entries.len().saturating_sub(count)));
+    pub(crate) fn tear(&mut self, of: Kind, count: usize) {
+        self.change(of, |entries| entries.truncate(entries.len().saturating_sub(count)));
     }
 
     /// The process crashes, and one entry of each partition reads as something else.
-    pub(crate) fn damage(&mut self, enriched: bool, at: usize) {
-        self.change(enriched, |entries| {
+    pub(crate) fn damage(&mut self, of: Kind, at: usize) {
+        self.change(of, |entries| {
             if !entries.is_empty() {
                 let at = at % entries.len();
                 let mut bytes = entries[at].to_vec();
@@ -198,8 +211,12 @@ impl Site {
         });
     }
 
-    pub(crate) fn change(&mut self, enriched: bool, change: impl Fn(&mut Vec<Bytes>)) {
-        let stream = if enriched { &mut self.enriched } else { &mut self.bad };
+    pub(crate) fn change(&mut self, of: Kind, change: impl Fn(&mut Vec<Bytes>)) {
+        let stream = match of {
+            Kind::Enriched => &mut self.enriched,
+            Kind::Bad => &mut self.bad,
+            Kind::Failed => &mut self.failed,
+        };
         *stream = changed(stream, change);
         self.restart();
     }
@@ -214,7 +231,7 @@ impl Site {
     pub(crate) fn switch(&mut self, recipe: Arc<Recipe>, cut: Cut) {
         (self.recipe, self.cut) = (recipe, cut);
         self.enricher.switch(Arc::clone(&self.recipe), &self.cut).unwrap();
-        self.loader = open_loader(&self.enriched, &self.bad, &self.view, &self.recipe, &self.cut);
+        self.loader = open_loader(&self.streams(), &self.view, &self.recipe, &self.cut);
     }
 
     pub(crate) fn ends(&self) -> Cut {
@@ -246,10 +263,10 @@ impl Site {
     pub(crate) fn shown_with(&self, recipe: &Recipe, cut: &Cut) -> Shown {
         let mut shown = Shown::default();
         for chunk in &self.view.snapshot(recipe.digest()).chunks {
-            let events = views::rows::read(&[chunk.events().unwrap()]).unwrap();
-            let bad_rows = views::rows::read(&[chunk.bad_rows().unwrap()]).unwrap();
-            Shown::add(events, cut, &mut shown.events);
-            Shown::add(bad_rows, cut, &mut shown.bad_rows);
+            let rows = |table| views::rows::read(&[chunk.rows(table).unwrap()]).unwrap();
+            Shown::add(rows(Table::Events), cut, &mut shown.events);
+            Shown::add(rows(Table::BadRows), cut, &mut shown.bad_rows);
+            Shown::add(rows(Table::FailedEvents), cut, &mut shown.failed_events);
         }
         shown
     }
@@ -257,6 +274,8 @@ impl Site {
     /// What must stand between `cut` and `frontier`.
     pub(crate) fn expected(&self, recipe: &Recipe, cut: &Cut, frontier: &Frontier) -> Shown {
         let (mut events, mut bad_rows) = (EventRows::default(), BadRowRows::default());
+        let mut failed_events = EventRows::default();
+        let (processor, now) = (enrich::processor(), Standing.now());
         for partition in self.raw.partitions() {
             for record in all(&self.raw, partition) {
                 let inside = !cut.covers(partition, record.offset)
@@ -269,12 +288,15 @@ impl Site {
                         Position { partition: partition.clone(), offset: record.offset, index };
                     match outcome {
                         Outcome::Enriched(mut event) => {
-                            event.etl_tstamp = Some(Standing.now());
+                            event.etl_tstamp = Some(now);
                             events.push(&at, &event);
                         }
-                        Outcome::Failed { bad_row, .. } | Outcome::Bad(bad_row) => {
-                            bad_rows
-                                .push(&at, &bad_row.to_json(&enrich::processor(), Standing.now()));
+                        Outcome::Failed { bad_row, event } => {
+                            bad_rows.push(&at, &bad_row.to_json(&processor, now));
+                            failed_events.push(&at, &event.stamp(&processor, now));
+                        }
+                        Outcome::Bad(bad_row) => {
+                            bad_rows.push(&at, &bad_row.to_json(&processor, now));
                         }
                         Outcome::Dropped { .. } => {}
                     }
@@ -285,6 +307,7 @@ impl Site {
         let read = |batch| views::rows::read(&[batch]).unwrap();
         Shown::add(read(events.finish()), cut, &mut expected.events);
         Shown::add(read(bad_rows.finish()), cut, &mut expected.bad_rows);
+        Shown::add(read(failed_events.finish()), cut, &mut expected.failed_events);
         expected
     }
 
@@ -308,30 +331,20 @@ pub(crate) fn new_view() -> Arc<RealtimeView> {
     Arc::new(RealtimeView::new(Options { memory_bytes_max: 1 << 30, spill: None }))
 }
 
-fn open_enricher(
-    raw: &Memory,
-    enriched: &Memory,
-    bad: &Memory,
-    recipe: &Arc<Recipe>,
-    cut: &Cut,
-    config: &Config,
-) -> Enricher {
+fn streams(raw: &Memory, derived: [&Memory; 3]) -> Streams {
     let stream = |stream: &Memory| -> Arc<dyn Stream> { Arc::new(stream.clone()) };
-    let (recipe, clock) = (Arc::clone(recipe), Arc::new(Standing));
-    Enricher::open(stream(raw), stream(enriched), stream(bad), recipe, cut, clock, config.clone())
-        .unwrap()
+    let [enriched, bad, failed] = derived.map(stream);
+    Streams { raw: stream(raw), derived: Derived { enriched, bad, failed } }
 }
 
-fn open_loader(
-    enriched: &Memory,
-    bad: &Memory,
-    view: &Arc<RealtimeView>,
-    recipe: &Recipe,
-    cut: &Cut,
-) -> Loader {
-    let stream = |stream: &Memory| -> Arc<dyn Stream> { Arc::new(stream.clone()) };
+fn open_enricher(streams: &Streams, recipe: &Arc<Recipe>, cut: &Cut, config: &Config) -> Enricher {
+    let (recipe, clock) = (Arc::clone(recipe), Arc::new(Standing));
+    Enricher::open(streams, recipe, cut, clock, config.clone()).unwrap()
+}
+
+fn open_loader(streams: &Streams, view: &Arc<RealtimeView>, recipe: &Recipe, cut: &Cut) -> Loader {
     let digest = recipe.digest().to_owned();
-    Loader::open(stream(enriched), stream(bad), Arc::clone(view), digest, cut.clone()).unwrap()
+    Loader::open(&streams.derived, Arc::clone(view), digest, cut.clone()).unwrap()
 }
 
 /// The stream with other entries; the places of those that stay do not matter.

@@ -22,8 +22,9 @@ use sha2::{Digest, Sha256};
 
 use crate::Error;
 
-/// The newest format of a manifest file, and the one that is written.
-pub const FORMAT: u64 = 1;
+/// The newest format of a manifest file. It has the table `failed_events`; a manifest that names no file of it is
+/// written as format 1, which older programs read.
+pub const FORMAT: u64 = 2;
 
 /// One iteration: every file of the view, the cut, and what they were made with. Written once, kept for good.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,16 +54,27 @@ pub struct Manifest {
 pub enum Table {
     Events,
     BadRows,
+    FailedEvents,
 }
 
 impl Table {
-    pub const ALL: [Table; 2] = [Table::Events, Table::BadRows];
+    pub const ALL: [Table; 3] = [Table::Events, Table::BadRows, Table::FailedEvents];
 
-    /// The name in SQL and in the data folder: `events`, `bad_rows`.
+    /// The name in SQL and in the data folder: `events`, `bad_rows`, `failed_events`.
     pub fn name(self) -> &'static str {
         match self {
             Table::Events => "events",
             Table::BadRows => "bad_rows",
+            Table::FailedEvents => "failed_events",
+        }
+    }
+
+    /// How many rows of the table these outcomes have. A failed outcome has two: a bad row and a failed event.
+    pub fn rows_of(self, counts: &Counts) -> u64 {
+        match self {
+            Table::Events => counts.enriched,
+            Table::BadRows => counts.bad.saturating_add(counts.failed),
+            Table::FailedEvents => counts.failed,
         }
     }
 }
@@ -177,7 +189,11 @@ impl Manifest {
     pub fn encode(&self) -> Vec<u8> {
         let body = serde_json::to_string(self).expect("a manifest has only text keys and numbers");
         let digest = hex(&Sha256::digest(&body));
-        format!("{{\"format\":{FORMAT},\n\"sha256\":\"{digest}\",\n\"manifest\":{body}\n}}\n")
+        let format = match self.files_of(Table::FailedEvents).next() {
+            Some(_) => 2,
+            None => 1,
+        };
+        format!("{{\"format\":{format},\n\"sha256\":\"{digest}\",\n\"manifest\":{body}\n}}\n")
             .into()
     }
 
@@ -230,7 +246,7 @@ impl Manifest {
         if ends != self.cut {
             return Err(format!("the ledger reaches to {ends:?}, the cut is {:?}", self.cut));
         }
-        for table in [Table::Events, Table::BadRows] {
+        for table in Table::ALL {
             let ranges = self.files_of(table).map(|file| (&file.partition, file.from, file.to));
             if !self.cut.is_at_or_beyond(&chain(ranges, false)?) {
                 return Err(format!("a file of {} reaches beyond the cut", table.name()));
@@ -238,16 +254,15 @@ impl Manifest {
         }
         let total =
             self.ledger.iter().fold(Counts::default(), |sum, entry| sum.plus(&entry.counts));
-        let rows = |table| self.files_of(table).map(|file| file.rows).sum::<u64>();
-        if rows(Table::Events) != total.enriched || rows(Table::BadRows) != total.failed + total.bad
-        {
-            return Err(format!(
-                "the files have {} events and {} bad rows, the ledger has {} and {}",
-                rows(Table::Events),
-                rows(Table::BadRows),
-                total.enriched,
-                total.failed + total.bad
-            ));
+        for table in Table::ALL {
+            let rows: u64 = self.files_of(table).map(|file| file.rows).sum();
+            let counted = table.rows_of(&total);
+            if rows != counted {
+                let table = table.name();
+                return Err(format!(
+                    "the files of {table} have {rows} rows, the ledger has {counted}"
+                ));
+            }
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! One chunk of the real-time view: the outcomes of one short range, events and bad rows together. Immutable: a chunk
+//! One chunk of the real-time view: the outcomes of one short range, the rows of all tables together. Immutable: a chunk
 //! is replaced by a larger or by a spilled one, never changed, so that whoever holds it goes on reading.
 
 use std::fmt;
@@ -15,7 +15,7 @@ use model::files::Files;
 use model::position::{Offset, Range};
 
 use crate::Error;
-use crate::catalog::Counts;
+use crate::catalog::{Counts, Table};
 use crate::rows::Places;
 use crate::schema;
 
@@ -29,6 +29,8 @@ pub struct NewChunk {
     pub events: RecordBatch,
     /// Rows of [`schema::bad_rows`] in the order of positions.
     pub bad_rows: RecordBatch,
+    /// Rows of [`schema::events`] in the order of positions: the failed events, each beside its bad row.
+    pub failed_events: RecordBatch,
 }
 
 /// The outcomes of one range as they lie in the view, in memory or in a spill file.
@@ -37,14 +39,18 @@ pub struct Chunk {
     range: Range,
     tally: Option<(u64, Counts)>,
     every_outcome_is_a_row: bool,
-    event_rows: usize,
-    bad_row_rows: usize,
-    data: Data,
+    data: ByTable<Data>,
 }
 
+/// A value for each table, in the order of [`Table::ALL`].
+type ByTable<T> = [T; Table::ALL.len()];
+
+/// The rows of one table.
 enum Data {
-    Memory { events: RecordBatch, bad_rows: RecordBatch, bytes: u64 },
-    Spilled { events: SpillFile, bad_rows: SpillFile },
+    /// Most ranges have no row of some table, and a batch without rows takes kilobytes.
+    Empty,
+    Memory(RecordBatch),
+    Spilled(SpillFile),
 }
 
 impl Chunk {
@@ -58,100 +64,88 @@ impl Chunk {
         self.tally
     }
 
-    /// Whether each outcome of the range is an event or a bad row here: none was dropped, erased, or is a failed event.
-    /// Then the rows of any part of it tell that part's numbers.
+    /// Whether each outcome of the range has a row here: none was dropped or erased. Then the rows of any part of it
+    /// tell that part's numbers.
     pub fn every_outcome_is_a_row(&self) -> bool {
         self.every_outcome_is_a_row
     }
 
-    pub fn event_rows(&self) -> usize {
-        self.event_rows
+    /// How many rows of a table there are.
+    pub fn row_count(&self, table: Table) -> usize {
+        match self.data(table) {
+            Data::Empty => 0,
+            Data::Memory(rows) => rows.num_rows(),
+            Data::Spilled(file) => file.rows,
+        }
     }
 
-    pub fn bad_row_rows(&self) -> usize {
-        self.bad_row_rows
-    }
-
-    /// The rows of `atomic.events`, in the order of positions. Reads the spill file if the chunk was spilled; blocking
-    /// then.
+    /// The rows of a table, in the order of positions. Reads the spill file if the chunk was spilled; blocking then.
     ///
     /// # Errors
     /// When the spill file is gone or damaged.
-    pub fn events(&self) -> Result<RecordBatch, Error> {
-        match &self.data {
-            Data::Memory { events, .. } => Ok(events.clone()),
-            Data::Spilled { events, .. } => events.read(),
+    pub fn rows(&self, table: Table) -> Result<RecordBatch, Error> {
+        match self.data(table) {
+            Data::Empty => Ok(RecordBatch::new_empty(schema::of(table))),
+            Data::Memory(rows) => Ok(rows.clone()),
+            Data::Spilled(file) => file.read(),
         }
     }
 
-    /// The rows of `atomic.bad_rows`; else as [`Chunk::events`].
-    pub fn bad_rows(&self) -> Result<RecordBatch, Error> {
-        match &self.data {
-            Data::Memory { bad_rows, .. } => Ok(bad_rows.clone()),
-            Data::Spilled { bad_rows, .. } => bad_rows.read(),
-        }
-    }
-
-    /// The rows of `atomic.events` that the cut does not cover: for a chunk that the cut enters, a part. Copies nothing.
+    /// The rows of a table that the cut does not cover: for a chunk that the cut enters, a part. Copies nothing.
     ///
     /// # Errors
-    /// As [`Chunk::events`].
-    pub fn events_beyond(&self, cut: &Cut) -> Result<RecordBatch, Error> {
-        from_offset(self.events()?, cut.of(&self.range.partition))
-    }
-
-    /// The rows of `atomic.bad_rows` that the cut does not cover.
-    ///
-    /// # Errors
-    /// As [`Chunk::events`].
-    pub fn bad_rows_beyond(&self, cut: &Cut) -> Result<RecordBatch, Error> {
-        from_offset(self.bad_rows()?, cut.of(&self.range.partition))
+    /// As [`Chunk::rows`].
+    pub fn rows_beyond(&self, table: Table, cut: &Cut) -> Result<RecordBatch, Error> {
+        from_offset(self.rows(table)?, cut.of(&self.range.partition))
     }
 
     /// Bytes in memory; 0 once it is spilled.
     pub fn memory_bytes(&self) -> u64 {
-        match &self.data {
-            Data::Memory { bytes, .. } => *bytes,
-            Data::Spilled { .. } => 0,
-        }
+        let bytes = |data: &Data| match data {
+            Data::Memory(rows) => rows.get_array_memory_size() as u64,
+            Data::Empty | Data::Spilled(_) => 0,
+        };
+        self.data.iter().map(bytes).sum()
     }
 
     /// Bytes of the spill files; 0 while it is in memory.
     pub fn spilled_bytes(&self) -> u64 {
-        match &self.data {
-            Data::Memory { .. } => 0,
-            Data::Spilled { events, bad_rows } => events.bytes + bad_rows.bytes,
-        }
+        let bytes = |data: &Data| match data {
+            Data::Spilled(file) => file.bytes,
+            Data::Empty | Data::Memory(_) => 0,
+        };
+        self.data.iter().map(bytes).sum()
     }
 
-    pub(super) fn rows(&self) -> usize {
-        self.event_rows + self.bad_row_rows
+    pub(super) fn row_count_of_all(&self) -> usize {
+        Table::ALL.iter().map(|table| self.row_count(*table)).sum()
     }
 
     pub(super) fn is_in_memory(&self) -> bool {
-        match &self.data {
-            Data::Memory { .. } => true,
-            Data::Spilled { .. } => false,
-        }
+        !self.data.iter().any(|data| matches!(data, Data::Spilled(_)))
+    }
+
+    fn data(&self, table: Table) -> &Data {
+        &self.data[table as usize]
     }
 
     /// The part of what was handed over that lies at or beyond `from`, after a check that the rows lie in their range
     /// and in order.
     pub(super) fn take(new: NewChunk, from: Offset) -> Result<Chunk, Error> {
-        check(&new)?;
-        let is_a_row = matches!(new.counts, Counts { failed: 0, dropped: 0, erased: 0, .. });
-        if from <= new.range.from {
-            return Ok(Chunk::in_memory(
-                new.range,
-                Some((new.records, new.counts)),
-                is_a_row,
-                new.events,
-                new.bad_rows,
-            ));
+        let NewChunk { range, records, counts, events, bad_rows, failed_events } = new;
+        let tables = [events, bad_rows, failed_events];
+        for (table, rows) in Table::ALL.into_iter().zip(&tables) {
+            check(&range, table, rows)?;
         }
-        let events = copied(&from_offset(new.events, from)?)?;
-        let bad_rows = copied(&from_offset(new.bad_rows, from)?)?;
-        Ok(Chunk::in_memory(Range { from, ..new.range }, None, is_a_row, events, bad_rows))
+        let is_a_row = matches!(counts, Counts { dropped: 0, erased: 0, .. });
+        if from <= range.from {
+            return Ok(Chunk::in_memory(range, Some((records, counts)), is_a_row, tables));
+        }
+        let mut left = Vec::with_capacity(tables.len());
+        for rows in tables {
+            left.push(copied(&from_offset(rows, from)?)?);
+        }
+        Ok(Chunk::in_memory(Range { from, ..range }, None, is_a_row, left))
     }
 
     /// Two neighbours as one.
@@ -161,27 +155,33 @@ impl Chunk {
             self.tally.zip(next.tally).map(|((records, counts), (more_records, more_counts))| {
                 (records + more_records, counts.plus(&more_counts))
             });
-        let events = concat_batches(&schema::events(), [&self.events()?, &next.events()?])?;
-        let bad_rows = concat_batches(&schema::bad_rows(), [&self.bad_rows()?, &next.bad_rows()?])?;
+        let mut tables = Vec::with_capacity(Table::ALL.len());
+        for table in Table::ALL {
+            tables.push(match (self.row_count(table), next.row_count(table)) {
+                (_, 0) => self.rows(table)?,
+                (0, _) => next.rows(table)?,
+                _ => concat_batches(&schema::of(table), [&self.rows(table)?, &next.rows(table)?])?,
+            });
+        }
         let range = Range { to: next.range.to, ..self.range.clone() };
         let is_a_row = self.every_outcome_is_a_row && next.every_outcome_is_a_row;
-        Ok(Chunk::in_memory(range, tally, is_a_row, events, bad_rows))
+        Ok(Chunk::in_memory(range, tally, is_a_row, tables))
     }
 
-    /// The same chunk with its rows in two files of `dir`, which are removed with it.
+    /// The same chunk with its rows in files of `dir`, one for each table that it has rows of, which are removed with
+    /// it.
     pub(super) fn spilled(
         &self,
         files: &Arc<dyn Files>,
         dir: &Path,
         number: u64,
     ) -> Result<Chunk, Error> {
-        let write = |table: &str, rows: &RecordBatch| {
-            SpillFile::write(files, dir.join(format!("{number:020}-{table}.arrow")), rows)
-        };
-        let data = Data::Spilled {
-            events: write("events", &self.events()?)?,
-            bad_rows: write("bad_rows", &self.bad_rows()?)?,
-        };
+        let mut data = [const { Data::Empty }; Table::ALL.len()];
+        for table in Table::ALL.into_iter().filter(|table| self.row_count(*table) > 0) {
+            let path = dir.join(format!("{number:020}-{}.arrow", table.name()));
+            let file = SpillFile::write(files, path, &self.rows(table)?)?;
+            data[table as usize] = Data::Spilled(file);
+        }
         Ok(Chunk { range: self.range.clone(), data, ..*self })
     }
 
@@ -189,26 +189,24 @@ impl Chunk {
         range: Range,
         tally: Option<(u64, Counts)>,
         every_outcome_is_a_row: bool,
-        events: RecordBatch,
-        bad_rows: RecordBatch,
+        tables: impl IntoIterator<Item = RecordBatch>,
     ) -> Chunk {
-        let bytes = events.get_array_memory_size() + bad_rows.get_array_memory_size();
-        Chunk {
-            range,
-            tally,
-            every_outcome_is_a_row,
-            event_rows: events.num_rows(),
-            bad_row_rows: bad_rows.num_rows(),
-            data: Data::Memory { events, bad_rows, bytes: bytes as u64 },
+        let mut data = [const { Data::Empty }; Table::ALL.len()];
+        for (data, rows) in data.iter_mut().zip(tables) {
+            if rows.num_rows() > 0 {
+                *data = Data::Memory(rows);
+            }
         }
+        Chunk { range, tally, every_outcome_is_a_row, data }
     }
 }
 
 impl fmt::Debug for Data {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Data::Memory { bytes, .. } => write!(f, "Memory({bytes} bytes)"),
-            Data::Spilled { events, bad_rows } => write!(f, "Spilled({events:?}, {bad_rows:?})"),
+            Data::Empty => write!(f, "Empty"),
+            Data::Memory(rows) => write!(f, "Memory({} rows)", rows.num_rows()),
+            Data::Spilled(file) => write!(f, "Spilled({file:?})"),
         }
     }
 }
@@ -218,6 +216,7 @@ impl fmt::Debug for Data {
 struct SpillFile {
     files: Arc<dyn Files>,
     path: PathBuf,
+    rows: usize,
     bytes: u64,
     crc32c: u32,
 }
@@ -244,7 +243,7 @@ impl SpillFile {
         let file = created.map_err(Error::io("create", &path))?;
         // From here on a failure removes the file, by drop.
         let (bytes, crc32c) = (content.len() as u64, crc32c::crc32c(&content));
-        let spill = SpillFile { files: files.clone(), path, bytes, crc32c };
+        let spill = SpillFile { files: files.clone(), path, rows: rows.num_rows(), bytes, crc32c };
         file.write_all_at(&content, 0).map_err(Error::io("write", &spill.path))?;
         Ok(spill)
     }
@@ -275,32 +274,30 @@ impl Drop for SpillFile {
 }
 
 /// Rows have the table's columns, lie in the range, and each position is larger than the one before.
-fn check(new: &NewChunk) -> Result<(), Error> {
+fn check(range: &Range, table: Table, rows: &RecordBatch) -> Result<(), Error> {
     let wrong = |detail: &str| Error::Rows {
-        partition: new.range.partition.clone(),
-        from: new.range.from,
+        partition: range.partition.clone(),
+        from: range.from,
         detail: detail.to_owned(),
     };
-    if new.range.from >= new.range.to {
+    if range.from >= range.to {
         return Err(wrong("the range is empty"));
     }
-    for (rows, schema) in [(&new.events, schema::events()), (&new.bad_rows, schema::bad_rows())] {
-        if rows.schema().fields() != schema.fields() {
-            return Err(wrong("the columns are not those of the table"));
+    if rows.schema().fields() != schema::of(table).fields() {
+        return Err(wrong("the columns are not those of the table"));
+    }
+    let places = Places::of(rows)?;
+    let mut last = None;
+    for at in 0..rows.num_rows() {
+        let place = (places.offset(at)?, places.index(at)?);
+        let in_range = place.0 >= range.from && place.0 < range.to;
+        if !in_range || places.partition(at) != range.partition.as_str() {
+            return Err(wrong("a row lies outside of the range"));
         }
-        let places = Places::of(rows)?;
-        let mut last = None;
-        for at in 0..rows.num_rows() {
-            let place = (places.offset(at)?, places.index(at)?);
-            let in_range = place.0 >= new.range.from && place.0 < new.range.to;
-            if !in_range || places.partition(at) != new.range.partition.as_str() {
-                return Err(wrong("a row lies outside of the range"));
-            }
-            if last.is_some_and(|last| last >= place) {
-                return Err(wrong("the rows are not in the order of their positions"));
-            }
-            last = Some(place);
+        if last.is_some_and(|last| last >= place) {
+            return Err(wrong("the rows are not in the order of their positions"));
         }
+        last = Some(place);
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use model::files::Files;
 use views::Error;
-use views::catalog::{Catalog, Commit, Manifest};
+use views::catalog::{Catalog, Commit, Manifest, Table};
 
 use crate::disk::Disk;
 use crate::log::{self, DATA, cut};
@@ -177,10 +177,10 @@ fn a_newer_format_is_refused_by_name_whatever_follows() {
     let (disk, files) = disk();
     with_iterations(&files, 1);
     disk.damage(&path(1), |content| {
-        *content = b"{\"format\":2,\n\"something\":\"new\"}\n".to_vec()
+        *content = b"{\"format\":3,\n\"something\":\"new\"}\n".to_vec()
     });
     let error = try_open(&files).unwrap_err();
-    assert!(matches!(error, Error::Newer { found: 2, known: 1, .. }), "{error}");
+    assert!(matches!(error, Error::Newer { found: 3, known: 2, .. }), "{error}");
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn a_manifest_file_is_json() {
     let (_, files) = disk();
     let newest = with_iterations(&files, 1).newest();
     let json: serde_json::Value = serde_json::from_slice(&newest.encode()).unwrap();
-    assert_eq!(json["format"], 1);
+    assert_eq!(json["format"], 2);
     assert_eq!(json["manifest"]["cut"]["raw/0"], "00000000000000000004");
     assert_eq!(json["manifest"]["files"][1]["table"], "bad_rows");
 }
@@ -217,6 +217,20 @@ fn a_manifest_that_breaks_a_rule_is_not_committed() {
     refused("does not follow", &|manifest| manifest.files.push(manifest.files[0].clone()));
     assert_eq!(catalog.newest().iteration, 2);
     assert!(matches!(catalog.commit(good).unwrap(), Commit::Published(_)));
+}
+
+#[test]
+fn a_manifest_without_failed_events_is_written_in_the_format_that_older_programs_read() {
+    let (_, files) = disk();
+    let catalog = with_iterations(&files, 1);
+    let with = log::plan(files.as_ref(), &catalog.newest(), &cut(9, 9));
+    let mut without = with.clone();
+    without.files.retain(|file| file.table != Table::FailedEvents);
+    for (manifest, format) in [(with, "{\"format\":2,"), (without, "{\"format\":1,")] {
+        let bytes = manifest.encode();
+        assert!(bytes.starts_with(format.as_bytes()));
+        assert_eq!(Manifest::decode(Path::new("x"), &bytes).unwrap(), manifest);
+    }
 }
 
 #[test]

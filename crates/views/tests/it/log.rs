@@ -38,44 +38,61 @@ pub(crate) fn cut(first: u64, second: u64) -> Cut {
     Cut::new([(raw(0), at(first)), (raw(1), at(second))])
 }
 
-/// Which outcomes the record at an offset has: true for an enriched event, false for a bad row. Each offset that is 3
-/// modulo 4 is a hole.
-fn outcomes(offset: u64) -> Vec<bool> {
+#[derive(Clone, Copy)]
+enum Outcome {
+    Enriched,
+    Failed,
+    Bad,
+}
+
+/// The outcomes of the record at an offset. Each offset that is 3 modulo 4 is a hole.
+fn outcomes(offset: u64) -> Vec<Outcome> {
     match offset % 4 {
-        0 => vec![true],
-        1 => vec![true, false, true],
-        2 => vec![false],
+        0 => vec![Outcome::Enriched],
+        1 => vec![Outcome::Enriched, Outcome::Bad, Outcome::Enriched],
+        2 => vec![Outcome::Failed],
         _ => Vec::new(),
     }
 }
 
-/// The outcomes of a range as rows, with records and counts.
-pub(crate) fn shred(range: &Range) -> (RecordBatch, RecordBatch, u64, Counts) {
-    let (mut events, mut bad_rows) = (EventRows::new(), BadRowRows::new());
+/// The outcomes of a range as rows of each table, with records and counts.
+pub(crate) fn shred(range: &Range) -> ([RecordBatch; 3], u64, Counts) {
+    let (mut events, mut failed_events) = (EventRows::new(), EventRows::new());
+    let mut bad_rows = BadRowRows::new();
     let (mut records, mut counts) = (0, Counts::default());
     for offset in range.from.number()..range.to.number() {
         let outcomes = outcomes(offset);
         records += u64::from(!outcomes.is_empty());
-        for (index, enriched) in (0u32..).zip(outcomes) {
+        for (index, outcome) in (0u32..).zip(outcomes) {
             let position =
                 Position { partition: range.partition.clone(), offset: at(offset), index };
+            let event_id = Some(position.to_string());
+            let event = EnrichedEvent { event_id, ..EnrichedEvent::default() };
+            let bad_row = format!("{{\"data\":{{\"payload\":\"{position}\"}}}}");
             counts.outcomes += 1;
-            if enriched {
-                counts.enriched += 1;
-                let event_id = Some(position.to_string());
-                events.push(&position, &EnrichedEvent { event_id, ..EnrichedEvent::default() });
-            } else {
-                counts.bad += 1;
-                bad_rows.push(&position, &format!("{{\"data\":{{\"payload\":\"{position}\"}}}}"));
+            match outcome {
+                Outcome::Enriched => {
+                    counts.enriched += 1;
+                    events.push(&position, &event);
+                }
+                Outcome::Failed => {
+                    counts.failed += 1;
+                    failed_events.push(&position, &event);
+                    bad_rows.push(&position, &bad_row);
+                }
+                Outcome::Bad => {
+                    counts.bad += 1;
+                    bad_rows.push(&position, &bad_row);
+                }
             }
         }
     }
-    (events.finish(), bad_rows.finish(), records, counts)
+    ([events.finish(), bad_rows.finish(), failed_events.finish()], records, counts)
 }
 
 pub(crate) fn chunk(range: Range) -> NewChunk {
-    let (events, bad_rows, records, counts) = shred(&range);
-    NewChunk { range, records, counts, events, bad_rows }
+    let ([events, bad_rows, failed_events], records, counts) = shred(&range);
+    NewChunk { range, records, counts, events, bad_rows, failed_events }
 }
 
 /// All rows of the log below the frontier, computed from nothing else.
@@ -83,9 +100,9 @@ pub(crate) fn expected(frontier: &Frontier) -> MergedRows {
     let mut expected = MergedRows::default();
     for (partition, end) in frontier.iter() {
         let whole = Range { partition: partition.clone(), from: Offset::BEGINNING, to: end };
-        let (events, bad_rows, ..) = shred(&whole);
-        expected.events.extend(rows::read(&[events]).unwrap());
-        expected.bad_rows.extend(rows::read(&[bad_rows]).unwrap());
+        for (table, rows) in Table::ALL.into_iter().zip(shred(&whole).0) {
+            expected.of(table).extend(rows::read(&[rows]).unwrap());
+        }
     }
     expected
 }
@@ -116,8 +133,8 @@ pub(crate) fn plan(files: &dyn Files, newest: &Manifest, to: &Cut) -> Manifest {
             continue;
         }
         let range = Range { partition: partition.clone(), from, to: end };
-        let (events, bad_rows, records, counts) = shred(&range);
-        for (table, rows) in [(Table::Events, events), (Table::BadRows, bad_rows)] {
+        let (tables, records, counts) = shred(&range);
+        for (table, rows) in Table::ALL.into_iter().zip(tables) {
             let written = tables::write(
                 files,
                 Path::new(DATA),

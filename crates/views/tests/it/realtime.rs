@@ -6,6 +6,7 @@ use std::sync::Arc;
 use model::cut::Cut;
 use model::files::Files;
 use views::Error;
+use views::catalog::Table;
 use views::realtime::{Applied, Options, RealtimeView};
 use views::rows;
 
@@ -28,7 +29,8 @@ fn fill(view: &RealtimeView, to: u64) {
 
 fn event_rows(view: &RealtimeView) -> Vec<rows::Row> {
     let snapshot = view.snapshot(RECIPE);
-    let batches: Vec<_> = snapshot.chunks.iter().map(|chunk| chunk.events().unwrap()).collect();
+    let batches: Vec<_> =
+        snapshot.chunks.iter().map(|chunk| chunk.rows(Table::Events).unwrap()).collect();
     rows::read(&batches).unwrap()
 }
 
@@ -58,7 +60,8 @@ fn the_tally_of_a_chunk_that_was_cut_is_not_known() {
     let view = log::view();
     let _ = view.apply(RECIPE, &Cut::default(), chunk(range(0, 0, 4))).unwrap();
     let (records, counts) = view.snapshot(RECIPE).chunks[0].tally().unwrap();
-    assert_eq!((records, counts.enriched, counts.bad, counts.closes()), (3, 3, 2, true));
+    assert_eq!((records, counts.enriched, counts.failed, counts.bad), (3, 3, 1, 1));
+    assert!(counts.closes());
     let _ = view.apply(RECIPE, &Cut::default(), chunk(range(0, 2, 9))).unwrap();
     let snapshot = view.snapshot(RECIPE);
     let rest = snapshot.chunks.last().unwrap();
@@ -70,17 +73,18 @@ fn small_chunks_are_joined_and_a_snapshot_keeps_what_it_has() {
     let view = log::view();
     fill(&view, 40);
     let before = view.snapshot(RECIPE);
-    let rows_before: usize = before.chunks.iter().map(|chunk| chunk.event_rows()).sum();
+    let rows_before: usize = before.chunks.iter().map(|chunk| chunk.row_count(Table::Events)).sum();
     for from in 40..400 {
         let _ = view.apply(RECIPE, &Cut::default(), chunk(range(0, from, from + 1))).unwrap();
     }
     let metrics = view.metrics();
     assert!(metrics.chunks < 16, "{metrics:?}");
-    assert_eq!((metrics.event_rows, metrics.bad_row_rows), (300, 200));
+    let rows = [metrics.event_rows, metrics.bad_row_rows, metrics.failed_event_rows];
+    assert_eq!(rows, [300, 200, 100]);
     let rows_now: usize =
-        before.chunks.iter().map(|chunk| chunk.events().unwrap().num_rows()).sum();
+        before.chunks.iter().map(|chunk| chunk.rows(Table::Events).unwrap().num_rows()).sum();
     assert_eq!(rows_now, rows_before);
-    let (expected, ..) = log::shred(&range(0, 0, 400));
+    let ([expected, ..], ..) = log::shred(&range(0, 0, 400));
     assert_eq!(event_rows(&view), rows::read(&[expected]).unwrap());
 }
 
@@ -96,7 +100,10 @@ fn beyond_the_memory_bound_the_oldest_rows_lie_on_disk_and_read_the_same() {
     let held = bounded.snapshot(RECIPE);
     bounded.forget(&log::cut(120, 0), &[RECIPE.to_owned()]);
     assert_eq!(bounded.metrics().chunks, 0);
-    assert_eq!(held.chunks[0].events().unwrap().num_rows(), held.chunks[0].event_rows());
+    assert_eq!(
+        held.chunks[0].rows(Table::Events).unwrap().num_rows(),
+        held.chunks[0].row_count(Table::Events)
+    );
     assert!(!disk.names_in(Path::new(SPILL)).is_empty());
     drop(held);
     assert!(disk.names_in(Path::new(SPILL)).is_empty());
@@ -118,7 +125,7 @@ fn a_failed_spill_loses_nothing_and_the_chunk_can_be_offered_again() {
     assert!(full.to_string().contains("cannot spill: create /data/spill/"), "{full}");
     assert_eq!(view.frontier(RECIPE), log::cut(next, 0));
     assert_eq!(view.metrics().spill_failures, 1);
-    let (expected, ..) = log::shred(&range(0, 0, next));
+    let ([expected, ..], ..) = log::shred(&range(0, 0, next));
     assert_eq!(event_rows(&view), rows::read(&[expected]).unwrap());
     disk.fail_after(None);
     let again = view.apply(RECIPE, &Cut::default(), chunk(range(0, next, next + 8))).unwrap();
@@ -134,7 +141,7 @@ fn a_damaged_spill_file_fails_the_read_by_name() {
     let names = disk.names_in(Path::new(SPILL));
     let path = Path::new(SPILL).join(names.iter().find(|name| name.contains("events")).unwrap());
     disk.damage(&path, |content| content[40] ^= 1);
-    let error = view.snapshot(RECIPE).chunks[0].events().unwrap_err();
+    let error = view.snapshot(RECIPE).chunks[0].rows(Table::Events).unwrap_err();
     assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
     assert!(error.to_string().contains("restart the server"), "{error}");
 }
@@ -150,6 +157,19 @@ fn a_spill_folder_that_was_removed_is_made_again() {
     std::fs::remove_dir_all(&spill).unwrap();
     fill(&view, 4);
     assert!(view.metrics().spilled_chunks > 0 && view.metrics().spill_failures == 0);
+}
+
+#[test]
+fn a_chunk_without_rows_is_not_spilled_over_and_over() {
+    let disk = Disk::default();
+    let view = spilling(&disk, 1);
+    let _ = view.apply(RECIPE, &log::cut(3, 0), chunk(range(0, 3, 4))).unwrap();
+    for from in 4..9 {
+        let _ = view.apply(RECIPE, &Cut::default(), chunk(range(0, from, from + 1))).unwrap();
+    }
+    let metrics = view.metrics();
+    assert_eq!(view.frontier(RECIPE), log::cut(9, 0));
+    assert!(metrics.spilled_chunks > 0, "{metrics:?}");
 }
 
 #[test]
@@ -169,8 +189,9 @@ fn forgetting_keeps_a_chunk_that_the_cut_enters() {
     view.forget(&log::cut(7, 0), &[RECIPE.to_owned()]);
     assert_eq!(view.snapshot(RECIPE).chunks.len(), 1);
     assert_eq!(view.snapshot("recipe-b").chunks.len(), 0);
-    let beyond = view.snapshot(RECIPE).chunks[0].events_beyond(&log::cut(5, 0)).unwrap();
-    let (expected, ..) = log::shred(&range(0, 5, 8));
+    let beyond =
+        view.snapshot(RECIPE).chunks[0].rows_beyond(Table::Events, &log::cut(5, 0)).unwrap();
+    let ([expected, ..], ..) = log::shred(&range(0, 5, 8));
     assert_eq!(rows::read(&[beyond]).unwrap(), rows::read(&[expected]).unwrap());
     view.forget(&log::cut(8, 0), &[RECIPE.to_owned()]);
     let snapshot = view.snapshot(RECIPE);

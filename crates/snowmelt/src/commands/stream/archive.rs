@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use batch::master;
 use model::files::Files;
 use model::position::{Offset, Partition};
+use speed::derived::Derived;
 use speed::output;
 use stream::disk::Disk;
 use stream::local::inspect::Reader;
@@ -90,7 +91,8 @@ pub(super) fn known_partitions(data_dir: &Path) -> Result<Vec<Partition>> {
     let of_cut = newest.iter().flat_map(|it| it.cut.iter()).map(|(partition, _)| partition.clone());
     let mut known: Vec<Partition> = of_cut.collect();
     let streams = data_dir.join("streams");
-    for folder in [streams.join("enriched"), streams.join("bad"), data_dir.join("master/raw")] {
+    let derived = Derived::NAMES.map(|name| streams.join(name));
+    for folder in derived.into_iter().chain([data_dir.join("master/raw")]) {
         // Where there is no such folder, it knows of none.
         let names = Disk.list(&folder).unwrap_or_default();
         let indexes = names.iter().filter_map(|name| name.parse().ok());
@@ -103,7 +105,7 @@ pub(super) fn known_partitions(data_dir: &Path) -> Result<Vec<Partition>> {
 pub(in crate::commands) fn derived_partitions(raw: &Partition) -> Vec<Partition> {
     let index = raw.as_str().rsplit('/').next().and_then(|index| index.parse().ok());
     let of = |stream| index.map(|index| Partition::of_stream(stream, index));
-    ["enriched", "bad"].into_iter().filter_map(of).collect()
+    Derived::NAMES.into_iter().filter_map(of).collect()
 }
 
 /// How far a derived partition says that raw was read. As far as it can be read: it is only asked for more evidence.

@@ -53,7 +53,7 @@ Examples:
         #[arg(long)]
         json: bool,
     },
-    /// Print records as people read them: collector payloads, enriched TSV lines, bad rows; the newest first ones last
+    /// Print records as people read them: collector payloads, lines of enriched TSV, bad rows; the newest first ones last
     #[command(after_help = "\
 Examples:
   snowmelt stream tail raw
@@ -62,7 +62,7 @@ Examples:
     Tail {
         #[command(flatten)]
         folder: Folder,
-        /// The stream (raw, enriched, bad) or one partition of it, for example raw/0
+        /// The stream (raw, enriched, bad, failed) or one partition of it, for example raw/0
         #[arg(default_value = "raw")]
         stream: String,
         /// How many of the last records of each partition
@@ -71,7 +71,7 @@ Examples:
         /// Go on printing what is appended
         #[arg(long, short)]
         follow: bool,
-        /// Print enriched events as JSON, in the flat form of Snowplow's analytics SDKs; the other streams are JSON anyway
+        /// Print enriched and failed events as JSON, in the flat form of Snowplow's analytics SDKs; the other streams are JSON anyway
         #[arg(long)]
         json: bool,
     },
@@ -83,7 +83,7 @@ Examples:
     Dump {
         #[command(flatten)]
         folder: Folder,
-        /// The stream (raw, enriched, bad) or one partition of it, for example raw/0
+        /// The stream (raw, enriched, bad, failed) or one partition of it, for example raw/0
         #[arg(default_value = "raw")]
         stream: String,
         /// Print one JSON object per record, with its position
@@ -104,7 +104,7 @@ Examples:
     Verify {
         #[command(flatten)]
         folder: Folder,
-        /// The stream (raw, enriched, bad) or one partition of it, for example raw/0; without it, all
+        /// The stream (raw, enriched, bad, failed) or one partition of it, for example raw/0; without it, all
         stream: Option<String>,
         /// One JSON object per partition
         #[arg(long)]
@@ -314,7 +314,7 @@ fn dump(
 /// Prints the records of one partition: a raw record as one JSON line, the rows of a derived entry as they are.
 struct Shown {
     partition: Partition,
-    /// Enriched events as JSON.
+    /// Enriched and failed events as JSON.
     json: bool,
     /// Slices of an entry whose last part is still to come.
     parts: Vec<u8>,
@@ -339,11 +339,13 @@ impl Shown {
         if let Ok(rows) = output::rows(part.kind, &part.mark, part.rows, &self.parts) {
             for row in &rows {
                 match part.kind {
-                    output::Kind::Enriched if self.json => {
+                    output::Kind::Enriched | output::Kind::Failed if self.json => {
                         let event = Event::parse(row.text).with_context(place)?;
                         writeln!(out, "{}", Value::Object(event.to_flat_json()))?;
                     }
-                    output::Kind::Enriched | output::Kind::Bad => writeln!(out, "{}", row.text)?,
+                    output::Kind::Enriched | output::Kind::Failed | output::Kind::Bad => {
+                        writeln!(out, "{}", row.text)?;
+                    }
                 }
             }
         }

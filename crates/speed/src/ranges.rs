@@ -1,9 +1,10 @@
-//! Reads the enriched and the bad stream of one partition side by side and yields the ranges that lie in both.
+//! Reads the derived streams of one partition side by side and yields the ranges that lie in all of them.
 //!
 //! The enricher uses it when it opens, to see how far its own output reaches; the loader, to see what is new. Both thus
-//! agree on what counts as written. Entries are paired by their sequence number: the smaller of two heads has no partner
-//! (its partner was torn off, damaged or never written) and is left out. What does not decode is left out likewise; the
-//! gap that it leaves is noticed by the caller, and the enricher writes that range again.
+//! agree on what counts as written. Entries are joined by their sequence number: a head that is smaller than another has
+//! no partner there (it was torn off, damaged or never written) and is left out. What does not decode is left out
+//! likewise; the gap that it leaves is noticed by the caller, and the enricher writes that range again. So are, once,
+//! the ranges that a program without failed events wrote: their third entry is missing.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use model::position::{Offset, Partition, Range};
 use stream::{Record, Stream};
 
 use crate::Error;
+use crate::derived::Derived;
 use crate::output::{self, InvalidEntry, Kind, Mark, Part, Row};
 
 /// Bytes that are read from a stream at once.
@@ -21,11 +23,12 @@ const READ_BYTES: usize = 2 << 20;
 /// Bytes of a stream that share one entry of the map from raw offsets to its own.
 const GROUP_BYTES: usize = 256 << 10;
 
-/// A range that both streams have.
+/// A range that all streams have.
 #[derive(Debug)]
-pub(crate) struct Pair {
+pub(crate) struct Written {
     pub(crate) enriched: Entry,
     pub(crate) bad: Entry,
+    pub(crate) failed: Entry,
 }
 
 /// A whole entry, its parts joined.
@@ -48,21 +51,25 @@ pub(crate) enum Joint {
     Gap,
 }
 
-/// The two streams of one partition, read from their beginning on.
+/// The streams of one partition, read from their beginning on.
 #[derive(Debug)]
-pub(crate) struct Pairs {
-    enriched: Source,
-    bad: Source,
+pub(crate) struct Ranges {
+    /// Of the enriched, the bad and the failed stream.
+    sources: [Source; 3],
 }
 
-impl Pair {
-    /// The mark that both entries carry.
+impl Written {
+    /// The mark that all entries carry.
     pub(crate) fn mark(&self) -> &Mark {
-        &self.enriched.mark
+        self.enriched.mark()
     }
 }
 
 impl Entry {
+    pub(crate) fn mark(&self) -> &Mark {
+        &self.mark
+    }
+
     pub(crate) fn rows(&self) -> Result<Vec<Row<'_>>, InvalidEntry> {
         output::rows(self.kind, &self.mark, self.rows, &self.body)
     }
@@ -80,40 +87,43 @@ impl Joint {
     }
 }
 
-impl Pairs {
-    /// The partitions with this index of both streams.
-    pub(crate) fn open(
-        enriched: &Arc<dyn Stream>,
-        bad: &Arc<dyn Stream>,
-        index: usize,
-    ) -> Result<Pairs, Error> {
-        Ok(Pairs {
-            enriched: Source::open(enriched, index, Kind::Enriched)?,
-            bad: Source::open(bad, index, Kind::Bad)?,
-        })
+impl Ranges {
+    /// The partitions with this index of all streams.
+    pub(crate) fn open(streams: &Derived, index: usize) -> Result<Ranges, Error> {
+        let open = |(kind, stream)| Source::open(stream, index, kind);
+        let [enriched, bad, failed] = streams.by_kind();
+        Ok(Ranges { sources: [open(enriched)?, open(bad)?, open(failed)?] })
     }
 
-    /// The next range that both streams have; `None` when one of them has nothing more for now.
-    pub(crate) fn next(&mut self) -> Result<Option<Pair>, Error> {
+    /// The next range that all streams have; `None` when one of them has nothing more for now.
+    pub(crate) fn next(&mut self) -> Result<Option<Written>, Error> {
         loop {
-            let (Some(enriched), Some(bad)) = (self.enriched.head()?, self.bad.head()?) else {
-                return Ok(None);
-            };
-            let (ours, theirs) = (enriched.mark.sequence, bad.mark.sequence);
-            let same = enriched.mark == bad.mark;
-            let enriched = if ours <= theirs { self.enriched.head.take() } else { None };
-            let bad = if theirs <= ours { self.bad.head.take() } else { None };
-            if let (Some(enriched), Some(bad), true) = (enriched, bad, same) {
-                return Ok(Some(Pair { enriched, bad }));
+            let mut sequences = [0; 3];
+            for (sequence, source) in sequences.iter_mut().zip(&mut self.sources) {
+                let Some(entry) = source.head()? else { return Ok(None) };
+                *sequence = entry.mark.sequence;
+            }
+            let newest = sequences.into_iter().max().unwrap_or_default();
+            if sequences != [newest; 3] {
+                let behind = self.sources.iter_mut().zip(sequences);
+                behind.filter(|(_, of)| *of < newest).for_each(|(source, _)| source.head = None);
+                continue;
+            }
+            let heads = self.sources.each_mut().map(|source| source.head.take());
+            if let [Some(enriched), Some(bad), Some(failed)] = heads
+                && enriched.mark == bad.mark
+                && enriched.mark == failed.mark
+            {
+                return Ok(Some(Written { enriched, bad, failed }));
             }
         }
     }
 
-    /// Reads both streams to their ends and says which sequence number no entry has yet. Pairs that were not asked for
+    /// Reads the streams to their ends and says which sequence number no entry has yet. Ranges that were not asked for
     /// are lost.
     pub(crate) fn next_sequence(mut self) -> Result<u64, Error> {
         let mut next = 0;
-        for source in [&mut self.enriched, &mut self.bad] {
+        for source in &mut self.sources {
             while source.head()?.is_some() {
                 source.head = None;
             }
@@ -125,12 +135,11 @@ impl Pairs {
     /// Lets the streams forget what lies below `cut`, and the oldest entries where they keep more than
     /// `retention_bytes`; only what was read already.
     pub(crate) fn trim(&mut self, cut: Offset, retention_bytes: usize) -> Result<(), Error> {
-        self.enriched.trim(cut, retention_bytes)?;
-        self.bad.trim(cut, retention_bytes)
+        self.sources.iter_mut().try_for_each(|source| source.trim(cut, retention_bytes))
     }
 }
 
-/// One partition of one of the two streams.
+/// One partition of one of the streams.
 #[derive(Debug)]
 struct Source {
     stream: Arc<dyn Stream>,
