@@ -1,5 +1,5 @@
 //! The house rules that a compiler does not know, as ordinary tests: which crate may see which, an opening paragraph in
-//! every module, a page for every durable format, no stubs.
+//! every module, a page for every durable format, no stubs, licences.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -109,6 +109,34 @@ fn every_durable_format_has_its_page_and_the_architecture_links_it() {
             architecture.contains(&format!("docs/formats/{name}")),
             "ARCHITECTURE.md does not link {name}"
         );
+    }
+}
+
+/// `deny.toml` says which; here it is held against what is built, also where the tool that reads it is not installed.
+#[test]
+fn the_licence_of_every_dependency_is_one_that_is_allowed() {
+    let deny = read(&crate::root().join("deny.toml"));
+    let list = deny.split_once("\nallow = [").unwrap().1.split_once(']').unwrap().0;
+    let allowed: BTreeSet<&str> = list
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix('"')?.strip_suffix("\","))
+        .collect();
+    assert!(allowed.contains("Apache-2.0"), "{allowed:?}");
+    let mut command = Command::new(crate::cargo_path());
+    command.args(["tree", "--workspace", "--locked", "--offline", "--prefix", "none"]);
+    command.args(["--format", "{p}|{l}"]);
+    let output = command.current_dir(crate::root()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let crates: BTreeSet<(&str, &str)> =
+        text.lines().filter_map(|line| line.trim_end_matches(" (*)").split_once('|')).collect();
+    assert!(crates.len() > 100, "{} crates", crates.len());
+    for (name, licence) in crates {
+        let is_one = |it: &str| {
+            it.split(" OR ").flat_map(|it| it.split('/')).any(|it| allowed.contains(it.trim()))
+        };
+        let is_allowed = licence.split(" AND ").all(|part| is_one(part.trim_matches(['(', ')'])));
+        assert!(is_allowed, "{name} is under `{licence}`, which deny.toml does not allow");
     }
 }
 
