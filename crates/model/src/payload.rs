@@ -3,8 +3,12 @@
 //! The collector writes it field by field with a [`Writer`], enrich and the offline tools read it. The bytes are the
 //! Thrift binary protocol without an envelope (Snowplow: `collector.md` 5): each field is a type byte, a 16-bit id and
 //! a value, all numbers big-endian; a zero byte ends the struct. The ids below are those on the wire; the interface
-//! text that is published for the same schema has other ids, which nothing uses.
+//! text that is published for the same schema has other ids, which nothing uses. The reader is in [`read`].
 //! What a payload means, its events and their checks, is `enrich`'s.
+
+mod read;
+
+pub use read::Payload;
 
 /// The schema that every payload of ours names.
 pub const SCHEMA: &str = "iglu:com.snowplowanalytics.snowplow/CollectorPayload/thrift/1-0-0";
@@ -101,40 +105,12 @@ impl CollectorPayload {
         writer.finish(&self.schema)
     }
 
-    /// Reads a raw record. Fields may stand in any order, the last of two with one id wins, unknown ids and known ids
-    /// of another type are skipped, and bytes after the end of the struct are left alone. Text that is not UTF-8 is
-    /// read with replacement characters, as Java's reader does. A missing `timestamp` is 0, another missing field that
-    /// is not optional here is empty.
+    /// Reads a raw record, as [`Payload::decode`] does.
     ///
     /// # Errors
     /// When the bytes are not a Thrift struct; [`InvalidPayload`] prints the cause in the words of the bad row.
     pub fn decode(bytes: &[u8]) -> Result<CollectorPayload, InvalidPayload> {
-        let mut reader = Reader { rest: bytes };
-        let mut payload = CollectorPayload::default();
-        loop {
-            let kind = reader.byte()?;
-            if kind == STOP {
-                return Ok(payload);
-            }
-            let id = reader.i16()?;
-            match (id, kind) {
-                (100, STRING) => payload.ip_address = reader.text()?,
-                (TIMESTAMP, I64) => payload.timestamp = reader.i64()?,
-                (210, STRING) => payload.encoding = reader.text()?,
-                (220, STRING) => payload.collector = reader.text()?,
-                (300, STRING) => payload.user_agent = Some(reader.text()?),
-                (310, STRING) => payload.referer_uri = Some(reader.text()?),
-                (320, STRING) => payload.path = Some(reader.text()?),
-                (330, STRING) => payload.querystring = Some(reader.text()?),
-                (340, STRING) => payload.body = Some(reader.text()?),
-                (HEADERS, LIST) => payload.headers = reader.texts()?.or(payload.headers),
-                (360, STRING) => payload.content_type = Some(reader.text()?),
-                (400, STRING) => payload.hostname = Some(reader.text()?),
-                (410, STRING) => payload.network_userid = Some(reader.text()?),
-                (31337, STRING) => payload.schema = reader.text()?,
-                _ => reader.skip(kind, DEPTH_MAX)?,
-            }
-        }
+        Payload::decode(bytes).map(Payload::into_owned)
     }
 
     fn encoded_len(&self) -> usize {
@@ -259,116 +235,6 @@ pub enum InvalidPayload {
     UnknownType(u8),
     #[error("Maximum skip depth exceeded")]
     TooDeep,
-}
-
-struct Reader<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, count: usize) -> Result<&'a [u8], InvalidPayload> {
-        let (taken, rest) = self.rest.split_at_checked(count).ok_or(InvalidPayload::Truncated)?;
-        self.rest = rest;
-        Ok(taken)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], InvalidPayload> {
-        let (taken, rest) = self.rest.split_first_chunk().ok_or(InvalidPayload::Truncated)?;
-        self.rest = rest;
-        Ok(*taken)
-    }
-
-    fn byte(&mut self) -> Result<u8, InvalidPayload> {
-        Ok(self.array::<1>()?[0])
-    }
-
-    fn i16(&mut self) -> Result<i16, InvalidPayload> {
-        Ok(i16::from_be_bytes(self.array()?))
-    }
-
-    fn i64(&mut self) -> Result<i64, InvalidPayload> {
-        Ok(i64::from_be_bytes(self.array()?))
-    }
-
-    fn size(&mut self) -> Result<usize, InvalidPayload> {
-        let size = i32::from_be_bytes(self.array()?);
-        usize::try_from(size).map_err(|_| InvalidPayload::NegativeSize(size))
-    }
-
-    fn text(&mut self) -> Result<String, InvalidPayload> {
-        let size = self.size()?;
-        let bytes = self.take(size)?;
-        // Nearly all of it is well-formed, and only to check that is several times faster.
-        Ok(std::str::from_utf8(bytes)
-            .map_or_else(|_| String::from_utf8_lossy(bytes).into_owned(), str::to_owned))
-    }
-
-    /// `None` for a list of anything but texts, which is skipped.
-    fn texts(&mut self) -> Result<Option<Vec<String>>, InvalidPayload> {
-        let kind = self.byte()?;
-        let count = self.count(1)?;
-        if kind != STRING && count > 0 {
-            for _ in 0..count {
-                self.skip(kind, DEPTH_MAX)?;
-            }
-            return Ok(None);
-        }
-        // Each text takes at least its length, so the claim of a huge list allocates nothing.
-        let mut texts = Vec::with_capacity(count.min(self.rest.len() / 4));
-        for _ in 0..count {
-            texts.push(self.text()?);
-        }
-        Ok(Some(texts))
-    }
-
-    /// The number of elements of a container. Each takes a byte or more, so the count is bounded by what is left.
-    fn count(&mut self, element_bytes_min: usize) -> Result<usize, InvalidPayload> {
-        let count = self.size()?;
-        match count.checked_mul(element_bytes_min) {
-            Some(bytes) if bytes <= self.rest.len() => Ok(count),
-            _ => Err(InvalidPayload::Truncated),
-        }
-    }
-
-    fn skip(&mut self, kind: u8, depth_left: u32) -> Result<(), InvalidPayload> {
-        if depth_left == 0 {
-            return Err(InvalidPayload::TooDeep);
-        }
-        match kind {
-            BOOL | BYTE => self.take(1).map(drop),
-            I16 => self.take(2).map(drop),
-            I32 => self.take(4).map(drop),
-            I64 | DOUBLE => self.take(8).map(drop),
-            STRING => {
-                let size = self.size()?;
-                self.take(size).map(drop)
-            }
-            STRUCT => loop {
-                let kind = self.byte()?;
-                if kind == STOP {
-                    return Ok(());
-                }
-                self.take(2)?;
-                self.skip(kind, depth_left - 1)?;
-            },
-            MAP => {
-                let (key, value) = (self.byte()?, self.byte()?);
-                for _ in 0..self.count(2)? {
-                    self.skip(key, depth_left - 1)?;
-                    self.skip(value, depth_left - 1)?;
-                }
-                Ok(())
-            }
-            SET | LIST => {
-                let element = self.byte()?;
-                for _ in 0..self.count(1)? {
-                    self.skip(element, depth_left - 1)?;
-                }
-                Ok(())
-            }
-            unknown => Err(InvalidPayload::UnknownType(unknown)),
-        }
-    }
 }
 
 #[cfg(test)]

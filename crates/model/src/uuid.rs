@@ -5,6 +5,10 @@
 
 /// The canonical form in lower case: groups that are too short are filled up with zeros. `None` for any other text.
 pub fn lenient(text: &str) -> Option<String> {
+    // Nearly all are whole.
+    if is_canonical(text) {
+        return Some(text.to_ascii_lowercase());
+    }
     const GROUPS: [usize; 5] = [8, 4, 4, 4, 12];
     let mut printed = String::with_capacity(36);
     let mut groups = text.split('-');
@@ -21,6 +25,15 @@ pub fn lenient(text: &str) -> Option<String> {
         printed.push_str(&group.to_ascii_lowercase());
     }
     groups.next().is_none().then_some(printed)
+}
+
+/// Whether a text is a UUID of full groups, in any letter case.
+pub fn is_canonical(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
 }
 
 #[cfg(test)]
