@@ -2,11 +2,29 @@
 //!
 //! Used for `ue_px`, `cx` and the cross-domain parameter. It never fails; garbage becomes a JSON error later.
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{NO_PAD, URL_SAFE_NO_PAD};
+use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
+use base64::{Engine, alphabet};
 
 /// Decodes as much as there is, up to the first `=`, as UTF-8 with U+FFFD for what is malformed.
 pub(crate) fn decode(text: &str) -> String {
+    let bytes = decode_plain(text).unwrap_or_else(|| decode_any(text));
+    String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
+/// The same bytes as [`decode_any`] gives for a text of one alphabet with nothing between, which is several times
+/// faster; `None` for any other.
+fn decode_plain(text: &str) -> Option<Vec<u8>> {
+    // Bits behind the last whole byte have no meaning.
+    const CONFIG: GeneralPurposeConfig = NO_PAD.with_decode_allow_trailing_bits(true);
+    static URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, CONFIG);
+    static STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, CONFIG);
+    let text = text.split_once('=').map_or(text, |(before, _)| before);
+    URL_SAFE.decode(text).or_else(|_| STANDARD.decode(text)).ok()
+}
+
+fn decode_any(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 3);
     let (mut bits, mut count) = (0u32, 0);
     for byte in text.bytes().take_while(|byte| *byte != b'=') {
@@ -24,8 +42,7 @@ pub(crate) fn decode(text: &str) -> String {
         3 => bytes.extend_from_slice(&((bits >> 2) as u16).to_be_bytes()),
         _ => {}
     }
-    String::from_utf8(bytes)
-        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+    bytes
 }
 
 /// Encodes in the URL-safe alphabet without padding, as trackers do.
@@ -50,6 +67,13 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        #[test]
+        fn the_short_way_gives_the_same_bytes(text in "([A-Za-z0-9_-]{0,8}|[A-Za-z0-9+/]{0,8}|[A-Z+/_=* -]{0,6}){1,3}={0,2}") {
+            if let Some(bytes) = decode_plain(&text) {
+                prop_assert_eq!(bytes, decode_any(&text));
+            }
+        }
+
         #[test]
         fn what_was_encoded_comes_back_whatever_stands_between(text in ".{0,40}") {
             let encoded = encode(&text);

@@ -84,7 +84,9 @@ fn converted<T: Into<Value>, I: IntoIterator<Item = T>>(result: Result<I, String
 fn querystring_pairs(text: Option<&str>, encoding: &str) -> Answer {
     let charset = Charset::of_name(encoding).unwrap();
     let Some(text) = text else { return Ok(json!([])) };
-    querystring::parse(text, charset).map(|pairs| json!(pairs)).map_err(|cause| {
+    let shown =
+        |pairs: Vec<_>| json!(pairs.into_iter().map(querystring::owned).collect::<Vec<_>>());
+    querystring::parse(text, charset).map(shown).map_err(|cause| {
         json!(format!(
             "could not extract name-value pairs from querystring with encoding {encoding}: {cause}"
         ))

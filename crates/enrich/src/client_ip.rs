@@ -6,12 +6,13 @@
 /// Walks the headers in order. The first `X-Forwarded-For` with an address wins; a `Forwarded` is remembered. If
 /// `forwarded_must_be_last`, any header after it that is not itself a `Forwarded` makes it forgotten.
 pub(crate) fn client_ip(
-    headers: &[String],
+    headers: &[impl AsRef<str>],
     collector_ip: &str,
     forwarded_must_be_last: bool,
 ) -> String {
     let mut forwarded = None;
     for header in headers {
+        let header = header.as_ref();
         if let Some(rest) = strip_prefix_ignoring_case(header, "x-forwarded-for: ")
             && let Some(address) = address_at_start(rest)
         {

@@ -29,11 +29,14 @@ mod adapters;
 // From parameters to columns.
 mod base64_lenient;
 mod convert;
+mod entity;
 mod event_id;
 mod json;
 mod json_path;
+mod names;
 mod parameters;
 mod self_describing;
+mod tape;
 mod uri;
 
 // From columns to an enriched event.

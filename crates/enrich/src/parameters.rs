@@ -3,28 +3,31 @@
 //! One table, in the order in which parameters are applied. Where two feed one column the later one wins, so legacy
 //! names stand before current ones. Snowplow: `enrich-core.md` 2.2 to 2.5.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use model::decimal::Decimal;
 use model::event::EnrichedEvent;
 use model::time::Timestamp;
 
+use crate::names::Names;
+use crate::querystring::Pair;
 use crate::request::Parameters;
 use crate::validate::AtomicErrors;
 use crate::{base64_lenient, client_ip, convert};
 
 /// The two JSON texts of an event, not yet parsed.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct JsonTexts {
-    pub(crate) unstruct: Option<String>,
-    pub(crate) contexts: Option<String>,
+pub(crate) struct JsonTexts<'a> {
+    pub(crate) unstruct: Option<Cow<'a, str>>,
+    pub(crate) contexts: Option<Cow<'a, str>>,
 }
 
 /// The place of a column of one type.
 type Column<T> = fn(&mut EnrichedEvent) -> &mut Option<T>;
 /// The places of a width and a height.
 type TwoColumns = fn(&mut EnrichedEvent) -> [&mut Option<i32>; 2];
-type JsonText = fn(&mut JsonTexts) -> &mut Option<String>;
+type JsonText = for<'a, 't> fn(&'a mut JsonTexts<'t>) -> &'a mut Option<Cow<'t, str>>;
 
 /// What is done with a parameter's value.
 enum Rule {
@@ -131,11 +134,11 @@ const TABLE: &[(&str, Rule)] = &[
 /// text column null.
 ///
 /// A value that does not convert leaves its column as it was and adds an error with the parameter's name.
-pub(crate) fn apply(
-    parameters: &Parameters,
+pub(crate) fn apply<'p>(
+    parameters: &'p Parameters<'_>,
     event: &mut EnrichedEvent,
     errors: &mut AtomicErrors,
-) -> JsonTexts {
+) -> JsonTexts<'p> {
     let mut texts = JsonTexts::default();
     for ((name, rule), value) in TABLE.iter().zip(by_rule(parameters)) {
         let Some(value) = value else { continue };
@@ -146,37 +149,40 @@ pub(crate) fn apply(
     texts
 }
 
-/// The value of each line of the table. Both sides are sorted by name, so one pass over both finds them all: an event
-/// has some twenty of the table's names, and a search for each of them is a tenth of what enriching costs.
-fn by_rule(parameters: &Parameters) -> [Option<&str>; TABLE.len()] {
+/// The value of each line of the table. An event has some twenty of its names, so those are searched for in the table,
+/// and not the table's in the event.
+fn by_rule<'p>(parameters: &'p Parameters<'_>) -> [Option<&'p str>; TABLE.len()] {
     let mut values = [None; TABLE.len()];
-    // Where a name stands in both lists the later one wins, even without a value.
-    for pairs in parameters.lists() {
-        let mut names = SORTED.iter().peekable();
-        for (name, value) in pairs {
-            while names.next_if(|(known, _)| *known < name.as_str()).is_some() {}
-            if let Some((_, line)) = names.next_if(|(known, _)| *known == name.as_str()) {
-                values[*line] = value.as_deref();
+    let (own, over) = parameters.parts();
+    // Where a name comes twice the later one wins, even without a value.
+    let mut note = |(name, value): &'p Pair<'_>| {
+        if let Some(line) = NAMES.place(name) {
+            values[line] = value.as_deref();
+        }
+    };
+    own.iter().for_each(&mut note);
+    match over {
+        None => {}
+        Some(over) if over.pairs().len() <= TABLE.len() => over.pairs().iter().for_each(note),
+        // It may stand over ten thousand events.
+        Some(over) => {
+            for (value, (name, _)) in values.iter_mut().zip(TABLE) {
+                *value = over.get(name).unwrap_or(*value);
             }
         }
     }
     values
 }
 
-/// The names of the table in their order, each with its line.
-static SORTED: LazyLock<Vec<(&'static str, usize)>> = LazyLock::new(|| {
-    let mut names: Vec<_> =
-        TABLE.iter().enumerate().map(|(line, (name, _))| (*name, line)).collect();
-    names.sort_unstable();
-    names
-});
+/// The names of the table.
+static NAMES: LazyLock<Names> = LazyLock::new(|| Names::new(TABLE.iter().map(|(name, _)| *name)));
 
 impl Rule {
-    fn apply(
+    fn apply<'p>(
         &self,
-        value: &str,
+        value: &'p str,
         event: &mut EnrichedEvent,
-        texts: &mut JsonTexts,
+        texts: &mut JsonTexts<'p>,
     ) -> Result<(), String> {
         match self {
             Text(column) => *column(event) = convert::tsv_safe(value),
@@ -193,8 +199,8 @@ impl Rule {
                 let [width_column, height_column] = columns(event);
                 (*width_column, *height_column) = (Some(width), Some(height));
             }
-            Json(text) => *text(texts) = Some(value.to_owned()),
-            Base64Json(text) => *text(texts) = Some(base64_lenient::decode(value)),
+            Json(text) => *text(texts) = Some(value.into()),
+            Base64Json(text) => *text(texts) = Some(base64_lenient::decode(value).into()),
         }
         Ok(())
     }

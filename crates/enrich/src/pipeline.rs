@@ -4,13 +4,14 @@
 //! Snowplow: `enrich-core.md` 0, 3 and 7.3.
 
 use std::cell::{OnceCell, RefCell};
+use std::sync::LazyLock;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use model::bad_row::{BadRow, EventView, FormatMessage};
 use model::event::{Cell, EnrichedEvent};
 use model::failed::{FailedEvent, Failure};
-use model::iglu::{SchemaKey, SelfDescribing};
+use model::iglu::SchemaKey;
 use model::position::RawRecord;
 use model::time::Timestamp;
 use serde_json::Value;
@@ -18,15 +19,19 @@ use serde_json::Value;
 use crate::collector_row;
 use crate::container::{self, Contents, Entry};
 use crate::enrichments::{self, Rewritten, Work};
+use crate::entity::{self, Entity};
 use crate::look_up::{Answers, Asking, Question};
 use crate::request::{Parameters, Request};
 use crate::self_describing::{CONTEXTS, Checked, Checker, UNSTRUCT_EVENT};
 use crate::validate::AtomicErrors;
 use crate::wrong::Wrong;
 use crate::{
-    ARTIFACT, Missing, Outcome, Recipe, VERSION, adapters, client_ip, convert, event_id, json,
-    loader, parameters, processor,
+    ARTIFACT, Missing, Outcome, Recipe, VERSION, adapters, client_ip, convert, event_id, loader,
+    parameters, processor,
 };
+
+/// The column of that name.
+static V_ETL: LazyLock<String> = LazyLock::new(|| format!("{ARTIFACT}-{VERSION}"));
 
 /// The length of the `etl_tstamp` that the layer stamps on an event.
 const ETL_TSTAMP_BYTES: usize = "2026-11-22 10:00:00.123".len();
@@ -135,14 +140,14 @@ impl<'a> Run<'a> {
             }
         };
         match adapters::adapt(&request, self.checker()) {
-            Ok(events) => events.into_iter().for_each(|event| self.event(&request, event)),
+            Ok(events) => events.iter().for_each(|event| self.event(&request, event)),
             Err(row) => self.bad(*row, request.timestamp),
         }
     }
 
-    fn event(&mut self, request: &Request, parameters: Parameters) {
+    fn event(&mut self, request: &Request<'_>, parameters: &Parameters<'_>) {
         let mut infos = Vec::new();
-        let (mut work, input) = self.map_and_validate(request, &parameters, &mut infos);
+        let (mut work, input) = self.map_and_validate(request, parameters, &mut infos);
         let enrichments = self.recipe.enrichments().run(&mut work);
         if let Some(rule) = work.dropped {
             self.outcomes.push(Outcome::Dropped { rule });
@@ -168,9 +173,9 @@ impl<'a> Run<'a> {
     /// told of superseded schemas.
     fn map_and_validate<'r>(
         &'r self,
-        request: &'r Request,
-        parameters: &'r Parameters,
-        infos: &mut Vec<Value>,
+        request: &'r Request<'r>,
+        parameters: &'r Parameters<'r>,
+        infos: &mut Vec<Entity>,
     ) -> (Work<'r>, Vec<Failure>)
     where
         'a: 'r,
@@ -223,12 +228,12 @@ impl<'a> Run<'a> {
 
     /// Phase 3: checks what the enrichments have made, the lengths, and what a script has written over; prints the JSON
     /// columns. Failures stand in this order. Snowplow: `enrich-core.md` 3.3.
-    fn finish(&self, work: Work<'_>, mut infos: Vec<Value>, wrong: &mut Wrong) -> EnrichedEvent {
+    fn finish(&self, work: Work<'_>, mut infos: Vec<Entity>, wrong: &mut Wrong) -> EnrichedEvent {
         let Work { mut event, mut unstruct, mut contexts, derived, rewritten, .. } = work;
         let mut made_infos = Vec::new();
         // The newest entity comes first.
         let derived = derived.into_iter().rev().collect();
-        let made = self.valid(derived, "derived_contexts", &mut made_infos, &mut wrong.output);
+        let mut made = self.valid(derived, "derived_contexts", &mut made_infos, &mut wrong.output);
         if !self.recipe.settings().accept_invalid {
             let (errors, too_long) = self.recipe.lengths().check(&event);
             wrong.output.extend(errors.into_failure());
@@ -242,25 +247,25 @@ impl<'a> Run<'a> {
             contexts = self.valid(contexts, "contexts", &mut infos, &mut wrong.output);
         }
         made_infos.into_iter().for_each(|info| note(&mut infos, Some(info)));
+        made.extend(infos);
 
-        let mut derived: Vec<Value> = made.into_iter().map(SelfDescribing::into_value).collect();
-        derived.extend(infos);
-        event.unstruct_event = unstruct
-            .map(|entity| json::self_describing(UNSTRUCT_EVENT, entity.into_value()).to_string());
-        event.contexts =
-            print_entities(contexts.into_iter().map(SelfDescribing::into_value).collect());
-        event.derived_contexts = print_entities(derived);
+        event.unstruct_event =
+            unstruct.map(|event| entity::envelope(UNSTRUCT_EVENT, |text| event.print(text)));
+        let list =
+            |entities: &[Entity]| (!entities.is_empty()).then(|| entity::list(CONTEXTS, entities));
+        event.contexts = list(&contexts);
+        event.derived_contexts = list(&made);
         event
     }
 
     /// Those that obey their schemas. `infos` is told of superseded ones, `failures` of the others.
     fn valid(
         &self,
-        entities: Vec<SelfDescribing>,
+        entities: Vec<Entity>,
         source: &'static str,
-        infos: &mut Vec<Value>,
+        infos: &mut Vec<Entity>,
         failures: &mut Vec<Failure>,
-    ) -> Vec<SelfDescribing> {
+    ) -> Vec<Entity> {
         let mut valid = Vec::with_capacity(entities.len());
         for entity in entities {
             match self.checker().check(entity) {
@@ -338,7 +343,7 @@ impl<'a> Run<'a> {
 }
 
 /// What is known before any parameter. Snowplow: `enrich-core.md` 2.1.
-fn starting_values(request: &Request, errors: &mut AtomicErrors) -> EnrichedEvent {
+fn starting_values(request: &Request<'_>, errors: &mut AtomicErrors) -> EnrichedEvent {
     let collector_tstamp = match request.timestamp.has_plain_year() {
         true => Some(request.timestamp),
         false => {
@@ -351,7 +356,7 @@ fn starting_values(request: &Request, errors: &mut AtomicErrors) -> EnrichedEven
     EnrichedEvent {
         collector_tstamp,
         v_collector: convert::tsv_safe(&request.collector),
-        v_etl: Some(format!("{ARTIFACT}-{VERSION}")),
+        v_etl: Some(V_ETL.clone()),
         network_userid: request.network_userid.clone(),
         user_ipaddress: convert::tsv_safe(client_ip::cut(&request.ip_address)),
         useragent: request.user_agent.as_deref().and_then(convert::user_agent),
@@ -359,16 +364,11 @@ fn starting_values(request: &Request, errors: &mut AtomicErrors) -> EnrichedEven
     }
 }
 
-/// The cell of a list of entities.
-fn print_entities(entities: Vec<Value>) -> Option<String> {
-    (!entities.is_empty())
-        .then(|| json::self_describing(CONTEXTS, Value::Array(entities)).to_string())
-}
-
 /// Remembers each superseded schema once.
-fn note(infos: &mut Vec<Value>, info: Option<Value>) {
+fn note(infos: &mut Vec<Entity>, info: Option<Entity>) {
+    let is_same = |a: &Entity, b: &Entity| a.schema == b.schema && a.data() == b.data();
     if let Some(info) = info
-        && !infos.contains(&info)
+        && !infos.iter().any(|known| is_same(known, &info))
     {
         infos.push(info);
     }

@@ -9,13 +9,20 @@ use crate::charset::Charset;
 use crate::uri;
 
 /// A name and its value: `None` without an equals sign, empty with nothing after it.
-pub(crate) type Pair = (String, Option<String>);
+pub(crate) type Pair<'a> = (Cow<'a, str>, Option<Cow<'a, str>>);
+
+/// The same with texts of its own.
+pub(crate) type OwnedPair = (String, Option<String>);
+
+pub(crate) fn owned((name, value): Pair<'_>) -> OwnedPair {
+    (name.into_owned(), value.map(Cow::into_owned))
+}
 
 /// Checks and splits a query string. What follows a raw `#` is dropped.
 ///
 /// # Errors
 /// The reason, when a character cannot stand in the query of a URI.
-pub(crate) fn parse(text: &str, charset: Charset) -> Result<Vec<Pair>, String> {
+pub(crate) fn parse(text: &str, charset: Charset) -> Result<Vec<Pair<'_>>, String> {
     let (query, fragment) = match text.split_once('#') {
         Some((query, fragment)) => (query, fragment),
         None => (text, ""),
@@ -27,7 +34,7 @@ pub(crate) fn parse(text: &str, charset: Charset) -> Result<Vec<Pair>, String> {
 }
 
 /// Splits a query that is known to be well-formed. Pieces with an empty name are dropped.
-pub(crate) fn split(query: &str, charset: Charset) -> Vec<Pair> {
+pub(crate) fn split(query: &str, charset: Charset) -> Vec<Pair<'_>> {
     query
         .split(['&', ';'])
         .filter_map(|piece| {
@@ -45,9 +52,9 @@ pub(crate) fn split(query: &str, charset: Charset) -> Vec<Pair> {
 
 /// Undoes the encoding of a name or value. A character outside ASCII gives the low 8 bits of each of its UTF-16 units:
 /// only what is percent-encoded is safe.
-fn decode(text: &str, charset: Charset) -> String {
+fn decode(text: &str, charset: Charset) -> Cow<'_, str> {
     if charset == Charset::Utf8 && !text.bytes().any(|byte| matches!(byte, b'%' | b'+' | 0x80..)) {
-        return text.to_owned();
+        return Cow::Borrowed(text);
     }
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.chars();
@@ -70,11 +77,9 @@ fn decode(text: &str, charset: Charset) -> String {
         }
     }
     if charset == Charset::Utf8 {
-        return String::from_utf8(bytes)
+        let text = String::from_utf8(bytes)
             .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+        return Cow::Owned(text);
     }
-    match charset.decode(&bytes) {
-        Cow::Borrowed(text) => text.to_owned(),
-        Cow::Owned(text) => text,
-    }
+    Cow::Owned(charset.decode(&bytes).into_owned())
 }

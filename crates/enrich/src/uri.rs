@@ -275,15 +275,17 @@ fn is_other(character: char) -> bool {
 }
 
 fn is_unreserved(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-_.!~*'()".contains(&byte)
+    matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9')
+        || matches!(byte, b'-' | b'_' | b'.' | b'!' | b'~' | b'*' | b'\'' | b'(' | b')')
 }
 
 fn is_path(byte: u8) -> bool {
-    is_unreserved(byte) || b":@&=+$,;/".contains(&byte)
+    is_unreserved(byte)
+        || matches!(byte, b':' | b'@' | b'&' | b'=' | b'+' | b'$' | b',' | b';' | b'/')
 }
 
 fn is_uric(byte: u8) -> bool {
-    is_path(byte) || b"?[]".contains(&byte)
+    is_path(byte) || matches!(byte, b'?' | b'[' | b']')
 }
 
 /// The relaxed attempt: each component is decoded where that is possible and encoded again.

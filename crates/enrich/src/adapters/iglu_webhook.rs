@@ -21,7 +21,7 @@ const KEPT: [&str; 7] = ["nuid", "aid", "cv", "eid", "ttm", "url", "p"];
 /// What of the query string goes only beside the event.
 const NOT_IN_DATA: [&str; 5] = ["schema", "nuid", "aid", "cv", "p"];
 
-pub(super) fn adapt(request: &Request, checker: Checker<'_>) -> Adapted {
+pub(super) fn adapt<'r>(request: &'r Request<'_>, checker: Checker<'_>) -> Adapted<'r> {
     let parameters = request.parameters();
     let schema = parameters.get("schema");
     match (schema, request.body.as_deref(), request.content_type.as_deref()) {
@@ -53,9 +53,9 @@ fn content_type(value: Option<&str>, expected: &[&str]) -> FailureMessage {
 fn described_by_itself(
     body: &str,
     kind: &str,
-    parameters: &Parameters,
+    parameters: &Parameters<'_>,
     checker: Checker<'_>,
-) -> Result<Vec<Parameters>, FailureMessage> {
+) -> Result<Vec<Parameters<'static>>, FailureMessage> {
     if !JSON_TYPES.contains(&kind) {
         return Err(content_type(Some(kind), &JSON_TYPES));
     }
@@ -66,14 +66,14 @@ fn described_by_itself(
 fn described_by_query(
     key: &SchemaKey,
     body: Option<(&str, &str)>,
-    request: &Request,
-    parameters: &Parameters,
+    request: &Request<'_>,
+    parameters: &Parameters<'_>,
     checker: Checker<'_>,
-) -> Result<Vec<Parameters>, FailureMessage> {
+) -> Result<Vec<Parameters<'static>>, FailureMessage> {
     let wrapped =
         |data, platform| event(json::self_describing(key.as_str(), data), platform, parameters);
     match body {
-        None => Ok(vec![wrapped(Value::Object(data_of_query(parameters.clone())), "app")]),
+        None => Ok(vec![wrapped(Value::Object(data_of_query(parameters)), "app")]),
         Some((body, kind)) if JSON_TYPES.contains(&kind) => {
             let items = items(body, parse(body, checker)?)?;
             Ok(items.into_iter().map(|data| wrapped(data, "app")).collect())
@@ -85,6 +85,7 @@ fn described_by_query(
             })?;
             let fields = pairs
                 .into_iter()
+                .map(querystring::owned)
                 .map(|(name, value)| (name, value.map_or(Value::Null, Value::String)));
             Ok(vec![wrapped(Value::Object(fields.collect()), "srv")])
         }
@@ -111,9 +112,9 @@ fn items(body: &str, value: Value) -> Result<Vec<Value>, FailureMessage> {
 }
 
 /// The query string as an event's data: every value a text, an empty or absent one null.
-fn data_of_query(parameters: Parameters) -> Map<String, Value> {
+fn data_of_query(parameters: &Parameters<'_>) -> Map<String, Value> {
     parameters
-        .into_pairs()
+        .to_pairs()
         .into_iter()
         .filter(|(name, _)| !NOT_IN_DATA.contains(&name.as_str()))
         .map(|(name, value)| {
@@ -123,7 +124,7 @@ fn data_of_query(parameters: Parameters) -> Map<String, Value> {
         .collect()
 }
 
-fn event(entity: Value, platform: &str, query: &Parameters) -> Parameters {
+fn event(entity: Value, platform: &str, query: &Parameters<'_>) -> Parameters<'static> {
     let mut event = Parameters::default();
     event.set("p", platform.to_owned());
     for name in KEPT {

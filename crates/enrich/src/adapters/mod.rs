@@ -16,9 +16,9 @@ use crate::request::{Parameters, Request};
 use crate::self_describing::Checker;
 
 /// At least one event, or at least one message.
-type Adapted = Result<Vec<Parameters>, Vec<FailureMessage>>;
+type Adapted<'r> = Result<Vec<Parameters<'r>>, Vec<FailureMessage>>;
 
-type Adapter = fn(&Request, Checker<'_>) -> Adapted;
+type Adapter = for<'r> fn(&'r Request<'_>, Checker<'_>) -> Adapted<'r>;
 
 /// Vendor, version, adapter.
 const ADAPTERS: &[(&str, &str, Adapter)] = &[
@@ -32,10 +32,10 @@ const ADAPTERS: &[(&str, &str, Adapter)] = &[
 ///
 /// # Errors
 /// The bad row of the whole request.
-pub(crate) fn adapt(
-    request: &Request,
+pub(crate) fn adapt<'r>(
+    request: &'r Request<'_>,
     checker: Checker<'_>,
-) -> Result<Vec<Parameters>, Box<BadRow>> {
+) -> Result<Vec<Parameters<'r>>, Box<BadRow>> {
     let adapter = ADAPTERS
         .iter()
         .find(|(vendor, version, _)| *vendor == request.vendor && *version == request.version)
@@ -43,15 +43,16 @@ pub(crate) fn adapt(
     adapter(request, checker).map_err(|messages| Box::new(refused(request, messages)))
 }
 
-fn unsupported(request: &Request, _: Checker<'_>) -> Adapted {
+fn unsupported<'r>(request: &'r Request<'_>, _: Checker<'_>) -> Adapted<'r> {
     let route = format!("{}/{}", request.vendor, request.version);
     let expectation = "vendor/version combination is not supported";
     Err(vec![input_data("vendor/version", Some(&route), expectation)])
 }
 
 /// Only the routes of the second tracker protocol have a bad row of their own, the first one not.
-fn refused(request: &Request, messages: Vec<FailureMessage>) -> BadRow {
-    let (vendor, version) = (request.vendor.clone(), request.version.clone());
+fn refused(request: &Request<'_>, messages: Vec<FailureMessage>) -> BadRow {
+    let vendor = request.vendor.clone().into_owned();
+    let version = request.version.clone().into_owned();
     let payload = Box::new(request.view());
     match (vendor.as_str(), version.as_str()) {
         (SNOWPLOW | "r", "tp2") => {

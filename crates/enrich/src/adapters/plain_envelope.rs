@@ -5,104 +5,80 @@
 //! version, all values texts, all names known, none of the required ones missing. Whatever is otherwise is not judged
 //! here: `tracker_post` reads it again and finds the words.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::LazyLock;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-
 use crate::iglu::Schemas;
+use crate::names::Names;
 use crate::querystring::Pair;
-
-/// The levels of an envelope: itself, the list, an event, a value.
-const DEPTH: u32 = 4;
+use crate::tape::{Item, Kind, Tape};
 
 /// The events of an envelope, in order; `None` if there is anything to say against it.
-pub(super) fn read(body: &str, json_depth_max: u32) -> Option<Vec<Vec<Pair>>> {
-    if json_depth_max < DEPTH {
-        return None;
-    }
-    let envelope: Envelope<'_> = serde_json::from_str(body).ok()?;
-    let names = VERSIONS.get(&*envelope.schema)?;
-    let is_valid = |event: &Event| names.allow(&event.0);
-    if envelope.data.is_empty() || !envelope.data.iter().all(is_valid) {
-        return None;
-    }
-    Some(envelope.data.into_iter().map(|event| event.0).collect())
-}
-
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Envelope<'a> {
-    #[serde(borrow)]
-    schema: Cow<'a, str>,
-    data: Vec<Event>,
-}
-
-/// Names and values as they came. Of equal names the last one counts.
-struct Event(Vec<Pair>);
-
-impl<'de> Deserialize<'de> for Event {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Event, D::Error> {
-        deserializer.deserialize_map(Pairs)
-    }
-}
-
-struct Pairs;
-
-impl<'de> Visitor<'de> for Pairs {
-    type Value = Event;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object of texts")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Event, A::Error> {
-        // A page view of the browser tracker has some 25.
-        let mut pairs = Vec::with_capacity(32);
-        while let Some((name, value)) = object.next_entry::<String, String>()? {
-            pairs.push((name, Some(value)));
+pub(super) fn read(body: &str, json_depth_max: u32) -> Option<Vec<Vec<Pair<'_>>>> {
+    let tape = Tape::read(body, json_depth_max)?;
+    let (mut schema, mut data) = (None, None);
+    for (key, value) in tape.root().entries() {
+        let place = match key.raw() {
+            "schema" => &mut schema,
+            "data" => &mut data,
+            _ => return None,
+        };
+        if place.replace(value).is_some() {
+            return None;
         }
-        Ok(Event(pairs))
     }
+    let version = VERSIONS.get(&*schema?.text()?)?;
+    let events: Vec<_> = data?.items().map(|event| version.read(event)).collect::<Option<_>>()?;
+    (!events.is_empty()).then_some(events)
 }
 
 /// What an embedded version of the envelope's schema says of an event.
-struct Names {
-    /// Sorted.
-    known: Vec<String>,
-    required: Vec<String>,
+struct Version {
+    /// The required names come first.
+    names: Names,
+    required: usize,
 }
 
-impl Names {
-    fn allow(&self, event: &[Pair]) -> bool {
-        let is_known = |name: &String| self.known.binary_search(name).is_ok();
-        let has = |required: &String| event.iter().any(|(name, _)| name == required);
-        event.iter().all(|(name, _)| is_known(name)) && self.required.iter().all(has)
+impl Version {
+    /// Names and values as they came: of equal names the last one counts.
+    fn read<'t>(&self, event: Item<'_, 't>) -> Option<Vec<Pair<'t>>> {
+        if event.kind() != Kind::Object {
+            return None;
+        }
+        // A page view of the browser tracker has some 25.
+        let mut pairs = Vec::with_capacity(32);
+        let mut seen = 0u64;
+        for (key, value) in event.entries() {
+            let place = self.names.place(key.raw())?;
+            if place < self.required {
+                seen |= 1 << place;
+            }
+            pairs.push((key.raw().into(), Some(value.text()?)));
+        }
+        (seen.count_ones() as usize == self.required).then_some(pairs)
     }
 }
 
 /// By the text of the schema's key. Only of schemas that ask for nothing else than is checked here.
-static VERSIONS: LazyLock<BTreeMap<String, Names>> = LazyLock::new(|| {
+static VERSIONS: LazyLock<BTreeMap<String, Version>> = LazyLock::new(|| {
     let schemas = Schemas::embedded();
     let envelopes = Schemas::embedded_keys()
         .filter(|key| key.vendor() == crate::path::SNOWPLOW && key.name() == "payload_data");
-    envelopes.filter_map(|key| Some((key.to_string(), names(schemas.find(key)?)?))).collect()
+    envelopes.filter_map(|key| Some((key.to_string(), version(schemas.find(key)?)?))).collect()
 });
 
-fn names(schema: &serde_json::Value) -> Option<Names> {
+fn version(schema: &serde_json::Value) -> Option<Version> {
     let items = schema.get("items")?;
     let properties = items.get("properties")?.as_object()?;
     let text = serde_json::json!({"type": "string"});
     let is_plain = properties.values().all(|property| *property == text)
         && items.get("additionalProperties") == Some(&false.into())
         && schema.get("$supersededBy").is_none();
-    let mut known: Vec<String> = properties.keys().cloned().collect();
-    known.sort();
     let required = items.get("required")?.as_array()?.iter();
-    let required = required.map(|name| name.as_str().map(str::to_owned)).collect::<Option<_>>()?;
-    is_plain.then_some(Names { known, required })
+    let required: Vec<&str> = required.map(|name| name.as_str()).collect::<Option<_>>()?;
+    let others = properties.keys().map(String::as_str).filter(|name| !required.contains(name));
+    let names = Names::new(required.iter().copied().chain(others));
+    (is_plain && required.len() < 64).then_some(Version { names, required: required.len() })
 }
 
 #[cfg(test)]
@@ -121,7 +97,7 @@ mod tests {
         assert_eq!(VERSIONS.len(), 5);
         for version in ["1-0-0", "1-0-1", "1-0-2", "1-0-3", "1-0-4"] {
             let body = envelope(version, json!([{"e": "pv", "p": "web", "tv": "js-4"}]));
-            let pair = |name: &str, value: &str| (name.to_owned(), Some(value.to_owned()));
+            let pair = |name: &'static str, value: &'static str| (name.into(), Some(value.into()));
             let expected = vec![pair("e", "pv"), pair("p", "web"), pair("tv", "js-4")];
             assert_eq!(read(&body, 50), Some(vec![expected]), "{version}");
         }

@@ -10,7 +10,7 @@ use crate::{base64_lenient, json};
 
 const URI_REDIRECT: &str = "iglu:com.snowplowanalytics.snowplow/uri_redirect/jsonschema/1-0-0";
 
-pub(super) fn adapt(request: &Request, checker: Checker<'_>) -> Adapted {
+pub(super) fn adapt<'r>(request: &'r Request<'_>, checker: Checker<'_>) -> Adapted<'r> {
     let mut parameters = request.parameters();
     if parameters.is_empty() {
         let expectation = "empty querystring: not a valid URI redirect";
@@ -31,7 +31,7 @@ pub(super) fn adapt(request: &Request, checker: Checker<'_>) -> Adapted {
 }
 
 /// The query string's pairs, put together again.
-fn joined(request: &Request) -> String {
+fn joined(request: &Request<'_>) -> String {
     let pairs = request.querystring.iter();
     let texts: Vec<String> =
         pairs.map(|(k, v)| format!("{k}={}", v.as_deref().unwrap_or("null"))).collect();
@@ -41,7 +41,7 @@ fn joined(request: &Request) -> String {
 /// Makes the entity the event itself where there is none, else one of its contexts.
 fn attach(
     entity: Value,
-    parameters: &mut Parameters,
+    parameters: &mut Parameters<'_>,
     depth_max: u32,
 ) -> Result<(), FailureMessage> {
     if parameters.get("e").is_none() {

@@ -4,7 +4,7 @@ use super::{Adapted, input_data};
 use crate::request::Request;
 use crate::self_describing::Checker;
 
-pub(super) fn adapt(request: &Request, _: Checker<'_>) -> Adapted {
+pub(super) fn adapt<'r>(request: &'r Request<'_>, _: Checker<'_>) -> Adapted<'r> {
     let parameters = request.parameters();
     if parameters.is_empty() {
         // The wording is Snowplow's, though nothing is redirected here.

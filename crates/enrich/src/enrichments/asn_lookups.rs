@@ -63,9 +63,9 @@ impl Enrichment for AsnLookups {
             return Ok(());
         }
         for entity in work.derived.iter_mut().filter(|it| it.schema.as_str() == ip_lookups::ASN) {
-            let number = entity.data.get("number").and_then(Value::as_u64);
+            let number = entity.data().get("number").and_then(Value::as_u64);
             let is_bot = number.is_some_and(|number| self.bots.contains(&number));
-            if let Some(data) = entity.data.as_object_mut() {
+            if let Some(data) = entity.data_mut().as_object_mut() {
                 data.insert("likelyBot".to_owned(), is_bot.into());
             }
         }

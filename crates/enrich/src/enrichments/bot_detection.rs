@@ -4,11 +4,12 @@
 //! no.
 
 use model::bad_row::EnrichmentError;
-use model::iglu::{SchemaKey, SelfDescribing};
+use model::iglu::SchemaKey;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Assets, Enrichment, Kind, Work, configured, iab, ip_lookups, yauaa};
+use crate::entity::Entity;
 
 pub(super) const KIND: Kind = Kind {
     name: "bot_detection_enrichment_config",
@@ -78,6 +79,6 @@ impl Enrichment for BotDetection {
     }
 }
 
-fn any(entities: &[SelfDescribing], schema: &str, says: impl Fn(&Value) -> bool) -> bool {
-    entities.iter().any(|entity| entity.schema.as_str() == schema && says(&entity.data))
+fn any(entities: &[Entity], schema: &str, says: impl Fn(&Value) -> bool) -> bool {
+    entities.iter().any(|entity| entity.schema.as_str() == schema && says(entity.data()))
 }

@@ -41,22 +41,22 @@ fn configured(json: Value) -> Enrichments {
     Enrichments::new(vec![config], &assets).unwrap()
 }
 
-fn request(headers: Vec<String>) -> Request {
+fn request(headers: Vec<String>) -> Request<'static> {
     Request {
-        vendor: "com.snowplowanalytics.snowplow".to_owned(),
-        version: "tp2".to_owned(),
+        vendor: "com.snowplowanalytics.snowplow".into(),
+        version: "tp2".into(),
         querystring: Vec::new(),
         content_type: None,
         body: None,
-        collector: "test".to_owned(),
-        encoding: "UTF-8".to_owned(),
+        collector: "test".into(),
+        encoding: "UTF-8".into(),
         charset: Charset::Utf8,
         hostname: None,
         timestamp: Timestamp(0),
         ip_address: "192.0.2.1".to_owned(),
         user_agent: None,
         referer_uri: None,
-        headers,
+        headers: headers.into_iter().map(Into::into).collect(),
         network_userid: None,
     }
 }
@@ -67,7 +67,7 @@ fn run(enrichments: &Enrichments, input: &Value) -> (Map<String, Value>, Vec<(St
     let headers = serde_json::from_value(input["headers"].clone()).unwrap_or_default();
     let request = request(headers);
     let pairs = input["params"].as_object().into_iter().flatten();
-    let pairs = pairs.map(|(name, value)| (name.clone(), value.as_str().map(str::to_owned)));
+    let pairs = pairs.map(|(name, value)| (name.into(), value.as_str().map(Into::into)));
     let parameters = Parameters::of_pairs(pairs.collect());
     let event = EnrichedEvent {
         event: Some("page_view".to_owned()),
@@ -105,7 +105,7 @@ fn run(enrichments: &Enrichments, input: &Value) -> (Map<String, Value>, Vec<(St
     assert!(failures.is_empty(), "{failures:?}");
     let columns = work.event.to_bad_row_json();
     let derived = work.derived.into_iter();
-    (columns, derived.map(|it| (it.schema.name().to_owned(), it.data)).collect())
+    (columns, derived.map(|it| (it.schema.name().to_owned(), it.into_data())).collect())
 }
 
 /// A full configuration file from the settings of a case.

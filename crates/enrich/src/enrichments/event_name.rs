@@ -1,9 +1,9 @@
 //! Vendor, name, format and version of the event. Snowplow: `enrich-core.md` 3.6.
 
 use model::bad_row::EnrichmentError;
-use model::iglu::SelfDescribing;
 
 use super::{Work, input_data};
+use crate::entity::Entity;
 use crate::path::SNOWPLOW;
 
 pub(super) fn run(work: &mut Work<'_>) -> Result<(), EnrichmentError> {
@@ -20,7 +20,7 @@ pub(super) fn run(work: &mut Work<'_>) -> Result<(), EnrichmentError> {
         ),
         Some("unstruct") => {
             // Without a self-describing event all four stay null, and that is no failure.
-            let Some(SelfDescribing { schema: key, .. }) = &work.unstruct else { return Ok(()) };
+            let Some(Entity { schema: key, .. }) = &work.unstruct else { return Ok(()) };
             (
                 key.vendor().to_owned(),
                 key.name().to_owned(),

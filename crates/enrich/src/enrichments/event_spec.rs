@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::inputs::cell_text;
 use super::{Assets, Enrichment, Kind, Work, configured};
+use crate::entity::Entity;
 use crate::path::SNOWPLOW;
 
 pub(super) const KIND: Kind = Kind {
@@ -140,9 +141,9 @@ impl Spec {
 
 impl Entities {
     fn are_there(&self, work: &Work<'_>) -> bool {
-        let of_schema = |entity: &&SelfDescribing| entity.schema == self.schema;
-        let obeys = |entity: &SelfDescribing| {
-            self.constraint.as_ref().is_none_or(|constraint| constraint.is_valid(&entity.data))
+        let of_schema = |entity: &&Entity| entity.schema == self.schema;
+        let obeys = |entity: &Entity| {
+            self.constraint.as_ref().is_none_or(|constraint| constraint.is_valid(entity.data()))
         };
         let all = || work.contexts.iter().chain(&work.derived).filter(of_schema);
         (self.min..=self.max).contains(&all().count()) && all().all(obeys)
@@ -151,15 +152,14 @@ impl Entities {
 
 impl Enrichment for EventSpecs {
     fn run(&self, work: &mut Work<'_>) -> Result<(), Vec<EnrichmentError>> {
-        let names_one = |entity: &SelfDescribing| {
-            entity.schema.vendor() == SNOWPLOW && entity.schema.name() == ENTITY
-        };
+        let names_one =
+            |entity: &Entity| entity.schema.vendor() == SNOWPLOW && entity.schema.name() == ENTITY;
         if work.contexts.iter().chain(&work.derived).any(names_one) {
             return Ok(());
         }
         let built;
         let (schema, data) = match (&work.unstruct, work.event.event.as_deref()) {
-            (Some(event), _) => (&event.schema, &event.data),
+            (Some(event), _) => (&event.schema, event.data()),
             (None, Some(name @ ("page_view" | "page_ping"))) => {
                 built = page_event(name, &work.event);
                 (&built.schema, &built.data)

@@ -5,11 +5,12 @@
 //! event. Snowplow: `enrichments.md` 1.7, 20 and 21.
 
 use model::event::{COLUMNS, Cell, Kind};
-use model::iglu::{Criterion, SelfDescribing};
+use model::iglu::Criterion;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::Work;
+use crate::entity::Entity;
 use crate::json_path::JsonPath;
 
 /// As configurations write it; exactly one of the two is there.
@@ -75,7 +76,7 @@ impl Field {
     }
 
     /// What the event has there, as the column would show it: of derived entities the newest first.
-    fn entities<'w>(self, work: &'w Work<'_>) -> Box<dyn Iterator<Item = &'w SelfDescribing> + 'w> {
+    fn entities<'w>(self, work: &'w Work<'_>) -> Box<dyn Iterator<Item = &'w Entity> + 'w> {
         match self {
             Field::UnstructEvent => Box::new(work.unstruct.iter()),
             Field::Contexts => Box::new(work.contexts.iter()),
@@ -125,7 +126,7 @@ impl Source {
             Source::Json(locator) => {
                 let mut entities = locator.field.entities(work);
                 let first = entities.find(|entity| locator.criterion.matches(&entity.schema))?;
-                Some(Found::Values(locator.path.select(&first.data)))
+                Some(Found::Values(locator.path.select(first.data())))
             }
         }
     }

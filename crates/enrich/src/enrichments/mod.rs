@@ -43,15 +43,17 @@ mod cases;
 mod trial;
 
 use std::cell::OnceCell;
+use std::sync::Arc;
 
 use model::bad_row::EnrichmentError;
 use model::event::EnrichedEvent;
-use model::iglu::{SchemaKey, SelfDescribing};
+use model::iglu::SchemaKey;
 use model::position::RawRecord;
 use serde_json::Value;
 
+use crate::entity::{Entity, Known};
 use crate::look_up::Asking;
-use crate::querystring::{self, Pair};
+use crate::querystring::{self, OwnedPair};
 use crate::request::{Parameters, Request};
 use crate::uri::Uri;
 
@@ -72,22 +74,22 @@ pub(crate) struct Work<'a> {
     pub(crate) json_depth_max: u32,
     /// For what only the world outside knows.
     pub(crate) look_ups: Asking<'a>,
-    pub(crate) request: &'a Request,
+    pub(crate) request: &'a Request<'a>,
     /// The event's parameters, as the adapter gave them.
-    pub(crate) parameters: &'a Parameters,
+    pub(crate) parameters: &'a Parameters<'a>,
     pub(crate) event: EnrichedEvent,
     /// The self-describing event, if there is a valid one.
-    pub(crate) unstruct: Option<SelfDescribing>,
+    pub(crate) unstruct: Option<Entity>,
     /// The valid entities that the tracker sent.
-    pub(crate) contexts: Vec<SelfDescribing>,
+    pub(crate) contexts: Vec<Entity>,
     /// The entities that steps added, the newest last. They are checked after all steps.
-    pub(crate) derived: Vec<SelfDescribing>,
+    pub(crate) derived: Vec<Entity>,
     /// Set by `page_url`.
     pub(crate) page_uri: Option<Uri>,
     /// Set by `referrer`.
     pub(crate) referrer_uri: Option<Uri>,
     /// See [`Work::page_query`].
-    pub(crate) page_query: OnceCell<Vec<Pair>>,
+    pub(crate) page_query: OnceCell<Vec<OwnedPair>>,
     /// What a script has written over.
     pub(crate) rewritten: Rewritten,
     /// The data of the event that tells which personal data was replaced.
@@ -160,16 +162,22 @@ const LEFT_OUT: &[(&str, &str)] = &[
 
 impl<'a> Work<'a> {
     /// The page's query string, decoded; of equal names the last counts. Empty without one.
-    pub(crate) fn page_query(&self) -> &[Pair] {
+    pub(crate) fn page_query(&self) -> &[OwnedPair] {
         self.page_query.get_or_init(|| {
             let query = self.page_uri.as_ref().and_then(|uri| uri.query());
-            query.map_or_else(Vec::new, |query| querystring::split(query, self.request.charset))
+            let split = |query| querystring::split(query, self.request.charset);
+            query.map_or_else(Vec::new, split).into_iter().map(querystring::owned).collect()
         })
     }
 
     /// Adds an entity. It stands before those that earlier steps added.
     pub(crate) fn derive(&mut self, schema: SchemaKey, data: Value) {
-        self.derived.push(SelfDescribing { schema, data });
+        self.derived.push(Entity::new(schema, data));
+    }
+
+    /// The same with data that is shared by many events.
+    pub(crate) fn derive_known(&mut self, schema: SchemaKey, data: Arc<Known>) {
+        self.derived.push(Entity::of_known(schema, data));
     }
 }
 

@@ -21,7 +21,9 @@ pub(super) fn run(work: &mut Work<'_>) -> Result<(), EnrichmentError> {
     event.page_urlpath = uri.path().and_then(tsv_safe);
     event.page_urlquery = uri.query().and_then(tsv_safe);
     event.page_urlfragment = uri.fragment().and_then(tsv_safe);
-    event.page_url = Some(uri.printed().to_owned());
+    if event.page_url.as_deref() != Some(uri.printed()) {
+        event.page_url = Some(uri.printed().to_owned());
+    }
     work.page_uri = Some(uri);
     Ok(())
 }

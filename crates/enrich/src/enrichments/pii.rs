@@ -3,15 +3,17 @@
 //! Runs after all steps that need the clear values. What it has replaced can be told in an event of its own, which holds
 //! the clear values: off unless the configuration says `emitEvent`; the event is made in `pipeline`.
 
+use std::borrow::Cow;
+
 use model::bad_row::EnrichmentError;
 use model::event::EnrichedEvent;
-use model::iglu::SelfDescribing;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::hash::Hash;
 use super::inputs::{Field, Locator, WrittenColumn, WrittenJson};
 use super::{Assets, Enrichment, Kind, Work, configured};
+use crate::entity::Entity;
 use crate::json;
 use crate::path::SNOWPLOW;
 use crate::self_describing::{CONTEXTS, UNSTRUCT_EVENT};
@@ -142,13 +144,13 @@ impl Pii {
     }
 
     /// Applies all locators of a field to an entity, each to what the one before it has left.
-    fn entity(&self, field: Field, entity: &mut SelfDescribing, changes: &mut Changes) {
-        let SelfDescribing { schema, data } = entity;
+    fn entity(&self, field: Field, entity: &mut Entity, changes: &mut Changes) {
+        let schema = entity.schema.clone();
         let ours = |(locator, _): &&(Locator, String)| {
-            locator.field == field && locator.criterion.matches(schema)
+            locator.field == field && locator.criterion.matches(&schema)
         };
         for (locator, path) in self.locators.iter().filter(ours) {
-            locator.path.change(data, &mut |place| {
+            locator.path.change(entity.data_mut(), &mut |place| {
                 self.place(place, &mut |original, modified| {
                     if self.emit_event {
                         changes.json.push(json!({
@@ -265,9 +267,9 @@ impl std::fmt::Debug for Pii {
 }
 
 /// Whether the visitor asked not to be known.
-fn is_anonymous(headers: &[String]) -> bool {
+fn is_anonymous(headers: &[Cow<'_, str>]) -> bool {
     const NAME: &str = "sp-anonymous";
-    let begins = |header: &String| {
+    let begins = |header: &Cow<'_, str>| {
         header.get(..NAME.len()).is_some_and(|start| start.eq_ignore_ascii_case(NAME))
     };
     headers.iter().any(begins)

@@ -155,6 +155,6 @@ fn term(uri: &Uri, parameters: &[String]) -> Option<String> {
         return None;
     }
     let pairs = querystring::split(uri.query()?, Charset::Utf8);
-    let (_, value) = pairs.into_iter().find(|(name, _)| parameters.contains(name))?;
+    let (_, value) = pairs.into_iter().find(|(name, _)| parameters.iter().any(|it| it == name))?;
     tsv_safe(&value?)
 }

@@ -14,6 +14,7 @@ use yaml_rust2::{Yaml, YamlLoader};
 use super::cache::Cache;
 use super::rule_set::{Pattern, RuleSet};
 use super::{Assets, Enrichment, Kind, Work, configured};
+use crate::entity;
 
 pub(super) const KIND: Kind = Kind {
     name: "ua_parser_config",
@@ -52,7 +53,7 @@ struct UaParser {
 #[derive(Debug)]
 struct Known {
     rules: Rules,
-    entities: Cache<Arc<Value>>,
+    entities: Cache<Arc<entity::Known>>,
 }
 
 impl Known {
@@ -65,8 +66,8 @@ impl Enrichment for UaParser {
     fn run(&self, work: &mut Work<'_>) -> Result<(), Vec<EnrichmentError>> {
         let Some(text) = work.event.useragent.as_deref() else { return Ok(()) };
         let Known { rules, entities } = &*self.known;
-        let entity = entities.get_or(text, || Arc::new(rules.entity(text)));
-        work.derive(self.schema.clone(), Value::clone(&entity));
+        let entity = entities.get_or(text, || Arc::new(entity::Known::new(rules.entity(text))));
+        work.derive_known(self.schema.clone(), entity);
         Ok(())
     }
 }

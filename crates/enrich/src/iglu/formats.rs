@@ -5,7 +5,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-type Check = fn(&str) -> bool;
+/// Whether a text has a form.
+pub(super) type Check = fn(&str) -> bool;
 
 pub(super) const CHECKED: &[(&str, Check)] = &[
     ("alpha", is_alpha),

@@ -8,6 +8,7 @@
 mod answer;
 mod formats;
 pub mod lint;
+mod quick;
 mod report;
 mod resolver;
 mod table;
@@ -15,6 +16,7 @@ mod validator;
 
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, OnceLock};
 
 use model::bad_row::{IgluError, Lookup, LookupError};
@@ -27,6 +29,8 @@ pub use resolver::{Repository, Resolver};
 
 use answer::{Answers, Content};
 use validator::Validator;
+
+use crate::tape::Item;
 
 /// What the embedded registry is called in a look-up history.
 pub const EMBEDDED_REPOSITORY: &str = "Iglu Client Embedded";
@@ -157,6 +161,22 @@ impl Schemas {
         Some(entry.validate(data, superseded_by))
     }
 
+    /// The schema of this URI, if it is here and none has taken its place. `None` says no more than that
+    /// [`Schemas::validate`] is to be asked.
+    pub(crate) fn find_plain(&self, uri: &str) -> Option<Plain<'_>> {
+        let entry = match self.local.entries.is_empty() {
+            true => EMBEDDED.places.get(uri).map(|place| &EMBEDDED.entries[*place]),
+            false => None,
+        };
+        if let Some(entry) = entry {
+            return (!entry.is_superseded).then_some(Plain(entry));
+        }
+        match self.look_up(&SchemaKey::parse(uri).ok()?)? {
+            Ok((entry, None)) => Some(Plain(entry)),
+            Ok((_, Some(_))) | Err(_) => None,
+        }
+    }
+
     /// The first registry that can answer, answers.
     fn look_up(&self, key: &SchemaKey) -> Option<Result<(&Entry, Option<SchemaKey>), IgluError>> {
         let mut lookup_history = Vec::new();
@@ -230,23 +250,60 @@ static EMBEDDED: LazyLock<Registry> = LazyLock::new(|| {
     }))
 });
 
+/// A schema that data is checked against as it stands.
+#[derive(Clone, Copy)]
+pub(crate) struct Plain<'a>(&'a Entry);
+
+impl<'a> Plain<'a> {
+    pub(crate) fn key(self) -> &'a SchemaKey {
+        &self.0.key
+    }
+
+    /// Another for each schema of this process, never 0.
+    pub(crate) fn number(self) -> u64 {
+        self.0.number
+    }
+
+    /// Whether data surely obeys; if not, [`Schemas::validate`] knows. No key stands twice in an object of it.
+    pub(crate) fn surely_allows(self, data: Item<'_, '_>) -> bool {
+        self.0.validator().as_ref().is_ok_and(|validator| validator.surely_allows(data))
+    }
+
+    pub(crate) fn allows(self, data: &Value) -> bool {
+        self.0.validator().as_ref().is_ok_and(|validator| validator.validate(data).is_empty())
+    }
+}
+
 /// Schemas by key, immutable.
 #[derive(Default)]
 struct Registry {
     /// In the order of the keys.
     entries: Vec<Entry>,
-    places: HashMap<SchemaKey, usize>,
+    /// By the texts of the keys.
+    places: HashMap<Box<str>, usize>,
 }
 
 struct Entry {
     key: SchemaKey,
     schema: Value,
-    validator: OnceLock<Result<Validator, Vec<model::bad_row::SchemaIssue>>>,
+    /// Whether it names a version that takes its place.
+    is_superseded: bool,
+    number: u64,
+    validator: OnceLock<Compiled>,
 }
+
+type Compiled = Result<Validator, Vec<model::bad_row::SchemaIssue>>;
 
 impl Entry {
     fn new(key: SchemaKey, schema: Value) -> Entry {
-        Entry { key, schema, validator: OnceLock::new() }
+        static COUNT: AtomicU64 = AtomicU64::new(1);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let is_superseded = schema.get("$supersededBy").is_some();
+        Entry { key, schema, is_superseded, number, validator: OnceLock::new() }
+    }
+
+    fn validator(&self) -> &Compiled {
+        self.validator.get_or_init(|| Validator::compile(&self.schema))
     }
 
     fn validate(
@@ -255,8 +312,7 @@ impl Entry {
         superseded_by: Option<SchemaKey>,
     ) -> Result<Validated, IgluError> {
         let validator = self
-            .validator
-            .get_or_init(|| Validator::compile(&self.schema))
+            .validator()
             .as_ref()
             .map_err(|issues| IgluError::InvalidSchema { schema_issues: issues.clone() })?;
         let data_reports = validator.validate(data);
@@ -295,18 +351,24 @@ impl Registry {
             schemas.into_iter().map(|(key, schema)| Entry::new(key, schema)).collect();
         entries.sort_by(|left, right| left.key.cmp(&right.key));
         entries.dedup_by(|later, earlier| later.key == earlier.key);
-        let places =
-            entries.iter().enumerate().map(|(place, entry)| (entry.key.clone(), place)).collect();
+        let places = entries
+            .iter()
+            .enumerate()
+            .map(|(place, entry)| (entry.key.as_str().into(), place))
+            .collect();
         Registry { entries, places }
     }
 
     fn entry(&self, key: &SchemaKey) -> Option<&Entry> {
-        self.places.get(key).map(|place| &self.entries[*place])
+        self.places.get(key.as_str()).map(|place| &self.entries[*place])
     }
 
     /// The schema to validate with, and its key where it is another one. One hop, within this registry.
     fn look_up(&self, key: &SchemaKey) -> Result<(&Entry, Option<SchemaKey>), LookupError> {
         let entry = self.entry(key).ok_or_else(not_found)?;
+        if !entry.is_superseded {
+            return Ok((entry, None));
+        }
         let Some(version) = superseding(key, &entry.schema)? else { return Ok((entry, None)) };
         let superseding = key.with_version(version);
         let entry = self.entry(&superseding).ok_or_else(not_found)?;

@@ -16,7 +16,9 @@ use jsonschema::{
 use model::bad_row::{DataReport, SchemaIssue};
 use serde_json::{Map, Value};
 
+use super::quick::Quick;
 use super::{formats, report};
+use crate::tape::Item;
 
 /// Steps that one match of a pattern may go back; beyond them the text counts as not matching.
 const BACKTRACK_LIMIT: usize = 100_000;
@@ -24,7 +26,10 @@ const BACKTRACK_LIMIT: usize = 100_000;
 /// Bytes that one compiled pattern may take.
 const PATTERN_BYTES_MAX: usize = 4 << 20;
 
-pub(super) struct Validator(jsonschema::Validator);
+pub(super) struct Validator {
+    full: jsonschema::Validator,
+    quick: Option<Box<Quick>>,
+}
 
 impl Validator {
     /// Checks a schema against the draft 4 meta schema, and compiles it.
@@ -37,10 +42,11 @@ impl Validator {
         if !issues.is_empty() {
             return Err(report::schema_issues(schema, issues));
         }
-        options()
-            .build(&prepare(schema))
-            .map(Validator)
-            .map_err(|error| vec![SchemaIssue { path: "$".to_owned(), message: error.to_string() }])
+        let prepared = prepare(schema);
+        let full = options().build(&prepared).map_err(|error| {
+            vec![SchemaIssue { path: "$".to_owned(), message: error.to_string() }]
+        })?;
+        Ok(Validator { full, quick: Quick::compile(&prepared).map(Box::new) })
     }
 
     /// What is wrong with a schema, each with a JSON pointer to its place in it; nothing if it compiles.
@@ -78,14 +84,19 @@ impl Validator {
 
     /// What is wrong with the data: nothing, if it obeys. Sorted, without doubles.
     pub(super) fn validate(&self, data: &Value) -> Vec<DataReport> {
-        if self.0.is_valid(data) {
+        if self.full.is_valid(data) {
             return Vec::new();
         }
-        report::data_reports(data, self.0.iter_errors(data))
+        report::data_reports(data, self.full.iter_errors(data))
+    }
+
+    /// Whether data surely obeys; if not, [`Validator::validate`] knows. No key stands twice in an object of it.
+    pub(super) fn surely_allows(&self, data: Item<'_, '_>) -> bool {
+        self.quick.as_ref().is_some_and(|quick| quick.allows(data))
     }
 }
 
-fn options() -> ValidationOptions<'static> {
+pub(super) fn options() -> ValidationOptions<'static> {
     let patterns = PatternOptions::fancy_regex()
         .backtrack_limit(BACKTRACK_LIMIT)
         .size_limit(PATTERN_BYTES_MAX)

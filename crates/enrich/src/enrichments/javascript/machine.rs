@@ -4,6 +4,7 @@
 //! of `prelude.js`; what is here are the bounds. A machine that has been used counts its steps a little differently from
 //! a new one, so whoever hits a bound in a used machine tries once more in a new one, and that result counts.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
@@ -152,10 +153,11 @@ impl Machine {
     }
 
     /// Calls the script with the event that is on the stage.
-    pub(super) fn call(&mut self, config: Option<&str>, headers: &[String]) -> Ending {
+    pub(super) fn call(&mut self, config: Option<&str>, headers: &[Cow<'_, str>]) -> Ending {
         self.bounded(|ctx, machine| {
             let run = machine.functions.run.clone().restore(ctx)?;
             let factory = machine.factory.clone().restore(ctx)?;
+            let headers: Vec<&str> = headers.iter().map(|header| &**header).collect();
             run.call((factory, config, headers))
         })
     }

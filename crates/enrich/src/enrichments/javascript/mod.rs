@@ -18,13 +18,13 @@ use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use model::bad_row::EnrichmentError;
-use model::iglu::SelfDescribing;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use self::machine::{Ending, Machine};
 use self::stage::{Stage, described};
 use super::{Assets, Enrichment, Kind, Work};
+use crate::entity::Entity;
 use crate::json;
 
 pub(super) const KIND: Kind = Kind {
@@ -169,7 +169,7 @@ impl Enrichment for Javascript {
 }
 
 /// What the script returned, as entities.
-fn entities(text: &str, depth_max: u32) -> Result<Vec<SelfDescribing>, Vec<EnrichmentError>> {
+fn entities(text: &str, depth_max: u32) -> Result<Vec<Entity>, Vec<EnrichmentError>> {
     let no_array = || failure("JavaScript result is not read as an array".to_owned());
     // What has no JSON, such as a function, has an empty text.
     if text.is_empty() {

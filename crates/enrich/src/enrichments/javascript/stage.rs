@@ -4,22 +4,25 @@
 
 use model::decimal::Decimal;
 use model::event::{COLUMNS, Cell, EnrichedEvent, Kind};
-use model::iglu::SelfDescribing;
+use model::iglu::Criterion;
 use model::time::Timestamp;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::super::{Rewritten, Work};
+use crate::entity::{self, Entity};
 use crate::json;
-use crate::self_describing::{CONTEXTS, UNSTRUCT_EVENT, check_criterion, self_describing};
+use crate::self_describing::{
+    ANY_CONTEXTS, ANY_UNSTRUCT_EVENT, CONTEXTS, UNSTRUCT_EVENT, check_criterion, self_describing,
+};
 
 /// What is taken out of [`Work`] for the time of a call.
 #[derive(Debug, Default)]
 pub(super) struct Stage {
     event: EnrichedEvent,
-    unstruct: Option<SelfDescribing>,
-    contexts: Vec<SelfDescribing>,
-    derived: Vec<SelfDescribing>,
+    unstruct: Option<Entity>,
+    contexts: Vec<Entity>,
+    derived: Vec<Entity>,
     pub(super) rewritten: Rewritten,
     pub(super) is_dropped: bool,
     pub(super) is_erased: bool,
@@ -34,8 +37,8 @@ pub(super) struct Stage {
 #[derive(Debug)]
 enum Undo {
     Column(usize, Option<String>),
-    Unstruct(Option<SelfDescribing>),
-    Contexts(Vec<SelfDescribing>),
+    Unstruct(Option<Entity>),
+    Contexts(Vec<Entity>),
 }
 
 /// A value of a script, as a column can take it.
@@ -151,18 +154,15 @@ impl Stage {
 
     /// The text of a JSON with its envelope; none when there is nothing in it.
     pub(super) fn json(&self, json: Json) -> Option<String> {
-        let value = |entity: &SelfDescribing| entity.clone().into_value();
-        let list = |entities: Vec<Value>| {
-            let envelope = || json::self_describing(CONTEXTS, entities.clone().into());
-            (!entities.is_empty()).then(|| envelope().to_string())
-        };
         match json {
-            Json::Unstruct => self
-                .unstruct
-                .as_ref()
-                .map(|entity| json::self_describing(UNSTRUCT_EVENT, value(entity)).to_string()),
-            Json::Contexts => list(self.contexts.iter().map(value).collect()),
-            Json::Derived => list(self.derived.iter().rev().map(value).collect()),
+            Json::Unstruct => {
+                let event = self.unstruct.as_ref()?;
+                Some(entity::envelope(UNSTRUCT_EVENT, |text| event.print(text)))
+            }
+            Json::Contexts if self.contexts.is_empty() => None,
+            Json::Contexts => Some(entity::list(CONTEXTS, &self.contexts)),
+            Json::Derived if self.derived.is_empty() => None,
+            Json::Derived => Some(entity::list(CONTEXTS, self.derived.iter().rev())),
         }
     }
 
@@ -187,24 +187,22 @@ impl Stage {
         Ok(())
     }
 
-    fn unstruct_of(&self, text: &str) -> Result<SelfDescribing, String> {
-        let criterion = "iglu:com.snowplowanalytics.snowplow/unstruct_event/jsonschema/1-0-*";
-        described(self.inside(text, criterion)?)
+    fn unstruct_of(&self, text: &str) -> Result<Entity, String> {
+        described(self.inside(text, &ANY_UNSTRUCT_EVENT)?)
     }
 
-    fn contexts_of(&self, text: &str) -> Result<Vec<SelfDescribing>, String> {
-        let criterion = "iglu:com.snowplowanalytics.snowplow/contexts/jsonschema/1-0-*";
-        match self.inside(text, criterion)? {
+    fn contexts_of(&self, text: &str) -> Result<Vec<Entity>, String> {
+        match self.inside(text, &ANY_CONTEXTS)? {
             Value::Array(items) => items.into_iter().map(described).collect(),
             _ => Err("the data of contexts is no array".to_owned()),
         }
     }
 
     /// What an envelope of this kind holds.
-    fn inside(&self, text: &str, criterion: &str) -> Result<Value, String> {
+    fn inside(&self, text: &str, criterion: &Criterion) -> Result<Value, String> {
         let envelope = described(json::parse(text, self.json_depth_max)?)?;
         match check_criterion(&envelope.schema, criterion) {
-            Ok(()) => Ok(envelope.data),
+            Ok(()) => Ok(envelope.into_data()),
             Err(_) => Err(format!("{} is not {criterion}", envelope.schema)),
         }
     }
@@ -228,8 +226,9 @@ impl Stage {
 }
 
 /// Takes a self-describing JSON apart.
-pub(super) fn described(value: Value) -> Result<SelfDescribing, String> {
+pub(super) fn described(value: Value) -> Result<Entity, String> {
     self_describing(value)
+        .map(Entity::from)
         .map_err(|_| "not self-describing: it needs `schema` and `data`".to_owned())
 }
 

@@ -20,6 +20,7 @@ use serde_json::{Map, Value, json};
 
 use super::cache::Cache;
 use super::{Assets, Enrichment, Kind, Work, configured};
+use crate::entity::Known;
 use hints::Hints;
 
 pub(super) const KIND: Kind = Kind {
@@ -60,22 +61,23 @@ impl Default for Settings {
 #[derive(Debug)]
 struct Yauaa {
     schema: SchemaKey,
-    known: Cache<Arc<Value>>,
+    known: Cache<Arc<Known>>,
 }
 
 impl Enrichment for Yauaa {
     fn run(&self, work: &mut Work<'_>) -> Result<(), Vec<EnrichmentError>> {
         let agent = work.event.useragent.as_deref().unwrap_or_default();
-        let hints = || work.request.headers.iter().map(String::as_str).filter(|it| is_hint(it));
+        let known = |hints: &Hints| Arc::new(Known::new(entity(agent, hints)));
+        let hints = || work.request.headers.iter().map(|it| &**it).filter(|it| is_hint(it));
         let entity = match hints().next() {
-            None => self.known.get_or(agent, || Arc::new(entity(agent, &Hints::default()))),
+            None => self.known.get_or(agent, || known(&Hints::default())),
             Some(_) => {
                 let all: Vec<&str> = std::iter::once(agent).chain(hints()).collect();
-                let make = || Arc::new(entity(agent, &Hints::of(hints())));
+                let make = || known(&Hints::of(hints()));
                 self.known.get_or(&all.join("\n"), make)
             }
         };
-        work.derive(self.schema.clone(), Value::clone(&entity));
+        work.derive_known(self.schema.clone(), entity);
         Ok(())
     }
 }
