@@ -2,7 +2,8 @@
 //!
 //! `cargo bench -p enrich` prints events per second for each kind of record and for a mix of them, and how that compares
 //! with a bound taken in the same run: decoding the payload, parsing its JSON texts and doing nothing with them. Then
-//! the mix with each configured enrichment alone, and with the five that a first installation of Snowplow turns on.
+//! the mix with each configured enrichment alone, with the five that a first installation of Snowplow turns on, and with
+//! pseudonyms and a script.
 //! `SECONDS` (2) is how long each kind is measured; user agents come again and again, as in life.
 
 use std::collections::BTreeMap;
@@ -18,6 +19,10 @@ use model::payload::{CollectorPayload, SCHEMA};
 use model::position::{Offset, Partition, RawRecord};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
+
+/// The allocator of the `snowmelt` binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const AGENTS: [&str; 6] = [
     "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36",
@@ -75,14 +80,51 @@ fn main() {
         let micros = 1e6 / rate - 1e6 / ours;
         println!("enrich: the mix with {name}: {rate:.0} events/s, {micros:.2} µs an event more");
     }
+    let recipe_of_core = recipe.clone();
     let first = all.iter().filter(|(name, _)| QUICK_START.contains(name)).map(|(_, it)| it);
     let recipe = with(&recipe, first);
     let five = rate(&mix, time, |n, record| enrich(n, record, &recipe));
     println!("enrich: the mix with the five of a first installation: {five:.0} events/s");
+    let recipe = with(&recipe_of_core, &private_and_scripted());
+    let both = rate(&mix, time, |n, record| enrich(n, record, &recipe));
+    println!("enrich: the mix with PII and a script that reads two fields: {both:.0} events/s");
 }
 
 const QUICK_START: [&str; 5] =
     ["campaign_attribution", "event_fingerprint", "referer_parser", "ua_parser", "yauaa"];
+
+/// Three columns are replaced, and a script looks at two and lets the event pass.
+fn private_and_scripted() -> [Config; 2] {
+    let columns = ["user_ipaddress", "domain_userid", "network_userid"];
+    let pii: Vec<Value> = columns.iter().map(|it| json!({"pojo": {"field": it}})).collect();
+    let strategy = json!({"pseudonymize": {"hashFunction": "SHA-256", "salt": "pepper"}});
+    let script = "function process(event) {
+        const app = event.getApp_id(), platform = event.getPlatform();
+        if (app === 'test' || platform === 'srv') event.drop();
+    }";
+    let file = |name: &str, key: &str, data: Value| Config {
+        file: format!("{name}.json"),
+        json: json!({"schema": format!("iglu:com.snowplowanalytics.{key}"), "data": data}),
+    };
+    [
+        file(
+            "pii",
+            "snowplow.enrichments/pii_enrichment_config/jsonschema/2-0-1",
+            json!({
+                "vendor": "", "name": "", "enabled": true, "emitEvent": false,
+                "parameters": {"pii": pii, "strategy": strategy},
+            }),
+        ),
+        file(
+            "script",
+            "snowplow/javascript_script_config/jsonschema/1-0-1",
+            json!({
+                "vendor": "", "name": "", "enabled": true,
+                "parameters": {"script": URL_SAFE_NO_PAD.encode(script)},
+            }),
+        ),
+    ]
+}
 
 /// Names and configurations.
 fn enrichments() -> Vec<(&'static str, Config)> {
