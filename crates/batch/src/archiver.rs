@@ -72,6 +72,12 @@ impl Archiver {
         for partition in raw.partitions() {
             let start = from.of(partition);
             let links = master::chain(files.as_ref(), &data_dir, partition, start, start)?;
+            if !links.is_empty() {
+                // Who archived them may have been killed before its fsync of the folder: nobody may build on a name
+                // that is lost with the next loss of power.
+                let folder = master::folder(&data_dir, partition);
+                files.sync_dir(&folder).map_err(Error::io("sync", &folder))?;
+            }
             let end = links.last().map_or(start, |link| link.range.to);
             chains.push(Chain::at(partition.clone(), end));
         }
@@ -262,6 +268,28 @@ mod tests {
         assert!(matches!(error, Error::Hole { .. }), "{error}");
         let whole = &raw.partitions()[1];
         assert_eq!(archived(&disk, whole), all(&raw, whole));
+    }
+
+    /// The name that a killed archiver gave is not durable before its fsync of the folder.
+    #[test]
+    fn what_an_archiver_says_is_there_survives_a_kill_before_and_a_loss_of_power_after() {
+        let mut has_died = true;
+        for operations in 0.. {
+            if !has_died {
+                break;
+            }
+            let (raw, disk) = (Memory::new("raw", 1), MemoryDisk::default());
+            let partition = &raw.partitions()[0];
+            append(&raw, 0, &["aaaa", "bbbb"]);
+            let mut killed = open(&raw, &disk, &Cut::default(), 100);
+            disk.die_after(operations);
+            let _ = killed.flush();
+            has_died = disk.revive();
+            let mut archiver = open(&raw, &disk, &Cut::default(), 100);
+            assert_eq!(archiver.flush().unwrap().of(partition), raw.end(partition).unwrap());
+            disk.restart();
+            assert_eq!(archived(&disk, partition), all(&raw, partition), "{operations}");
+        }
     }
 
     #[test]

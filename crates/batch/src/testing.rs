@@ -47,6 +47,14 @@ impl MemoryDisk {
         dead
     }
 
+    /// As after the process was killed: nothing is lost, and nothing more is durable. Says whether the disk had died.
+    pub(crate) fn revive(&self) -> bool {
+        let mut state = self.0.lock().unwrap();
+        let dead = state.is_dead();
+        state.dies_at = None;
+        dead
+    }
+
     /// Another disk with the same files.
     pub(crate) fn copy(&self) -> MemoryDisk {
         MemoryDisk(Arc::new(Mutex::new(self.0.lock().unwrap().clone())))
