@@ -323,7 +323,7 @@ fn hostile_requests_take_time_in_proportion_to_their_length() {
         let begin = Instant::now();
         assert!(!outcomes(&payload.encode(), &recipe()).is_empty());
         // Milliseconds in truth; a quadratic step over these lengths would take minutes.
-        assert!(begin.elapsed() < Duration::from_secs(20), "{path} took {:?}", begin.elapsed());
+        assert!(begin.elapsed() < Duration::from_secs(100), "{path} took {:?}", begin.elapsed());
     }
 }
 

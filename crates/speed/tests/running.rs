@@ -88,7 +88,7 @@ fn started(site: &Site) -> Running {
 fn until(what: &str, holds: impl Fn() -> bool) {
     let since = Instant::now();
     while !holds() {
-        assert!(since.elapsed() < Duration::from_secs(20), "it never came to this: {what}");
+        assert!(since.elapsed() < Duration::from_secs(60), "it never came to this: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 /// How long a start may take on a slow machine under load.
-const START_DEADLINE: Duration = Duration::from_secs(60);
+const START_DEADLINE: Duration = Duration::from_secs(120);
 
 /// A running server.
 pub struct Up {
@@ -365,7 +365,7 @@ pub fn event_id(number: u64) -> String {
 
 /// Waits until something is so.
 pub fn wait_until(what: &str, is_so: impl FnMut() -> bool) {
-    wait_within(Duration::from_secs(20), what, is_so);
+    wait_within(Duration::from_secs(60), what, is_so);
 }
 
 /// Waits until something is so, which may take this long.
@@ -379,7 +379,7 @@ pub fn wait_within(at_most: Duration, what: &str, mut is_so: impl FnMut() -> boo
 
 fn agent() -> ureq::Agent {
     ureq::Agent::config_builder()
-        .timeout_global(Some(Duration::from_secs(60)))
+        .timeout_global(Some(Duration::from_secs(180)))
         .http_status_as_error(false)
         .build()
         .into()
