@@ -25,7 +25,7 @@ pub struct Config {
     /// cores. Lower it where memory is short.
     pub workers: usize,
     /// Neighbouring table files of like size after which they are joined into one, up to 16 MiB. Default: 8. 0 leaves all
-    /// files as they are; each iteration adds up to two per partition, and every statement opens all of them.
+    /// files as they are; each iteration adds up to three per partition, and a statement opens all of its tables.
     pub compact_files: usize,
     /// Older generations of the batch view that a rebuild leaves queryable by number, and on disk. Default: 1.
     pub generations_kept: u64,

@@ -1,6 +1,6 @@
 //! The durable streams between the roles: append records, read them from an offset, find the tail, trim the head.
 //!
-//! The raw stream is the ground state of the whole pipeline; the enriched and the bad stream are derived from it. Roles
+//! The raw stream is the ground state of the whole pipeline; the enriched, bad and failed streams are derived from it. Roles
 //! see only the trait [`Stream`]; which implementation they were given is decided where the process is put together.
 //! Nothing here looks into a record, and nothing here knows the cut.
 //!

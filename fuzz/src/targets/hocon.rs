@@ -7,7 +7,7 @@
 pub(crate) fn import(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     // An environment in which some variables are set.
-    let variable = |name: &str| (name.len() % 2 == 0).then(|| name.to_uppercase());
+    let variable = |name: &str| name.len().is_multiple_of(2).then(|| name.to_uppercase());
     let read = || collector::import::import(&text, &variable);
     let lines = text.matches('\n').count() + 1;
     match read() {

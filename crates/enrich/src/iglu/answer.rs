@@ -21,7 +21,7 @@ pub struct Answer {
 }
 
 pub(super) enum Content {
-    Found { repository: String, entry: Entry, superseded_by: Option<Version> },
+    Found { repository: String, entry: Box<Entry>, superseded_by: Option<Version> },
     Absent(Vec<Lookup>),
 }
 
@@ -34,7 +34,7 @@ impl Answer {
         superseded_by: Option<Version>,
     ) -> Answer {
         let entry_key = superseded_by.map_or_else(|| key.clone(), |newer| key.with_version(newer));
-        let entry = Entry::new(entry_key, schema);
+        let entry = Box::new(Entry::new(entry_key, schema));
         Answer { content: Content::Found { repository, entry, superseded_by } }
     }
 

@@ -4,7 +4,7 @@
 //! `jq` and `sha256sum` can check it:
 //!
 //! ```text
-//! {"format":1,
+//! {"format":2,
 //! "sha256":"<64 hex digits of the bytes between `"manifest":` and the line end>",
 //! "manifest":{"iteration":0,…}
 //! }
@@ -22,8 +22,8 @@ use sha2::{Digest, Sha256};
 
 use crate::Error;
 
-/// The newest format of a manifest file. It has the table `failed_events`; a manifest that names no file of it is
-/// written as format 1, which older programs read.
+/// The newest format of a manifest file, and the one that is written. It has the table `failed_events`: programs that
+/// know format 1 alone count failed outcomes without keeping their events, and must refuse the folder.
 pub const FORMAT: u64 = 2;
 
 /// One iteration: every file of the view, the cut, and what they were made with. Written once, kept for good.
@@ -189,11 +189,7 @@ impl Manifest {
     pub fn encode(&self) -> Vec<u8> {
         let body = serde_json::to_string(self).expect("a manifest has only text keys and numbers");
         let digest = hex(&Sha256::digest(&body));
-        let format = match self.files_of(Table::FailedEvents).next() {
-            Some(_) => 2,
-            None => 1,
-        };
-        format!("{{\"format\":{format},\n\"sha256\":\"{digest}\",\n\"manifest\":{body}\n}}\n")
+        format!("{{\"format\":{FORMAT},\n\"sha256\":\"{digest}\",\n\"manifest\":{body}\n}}\n")
             .into()
     }
 

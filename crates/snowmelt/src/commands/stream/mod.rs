@@ -114,7 +114,8 @@ Examples:
     ///
     /// Raw records that the master dataset has are taken from there. Records that are nowhere else are lost: each leaves
     /// a bad row at its position, so that no number is silently lower, and that wants --accept-loss. Damaged files are
-    /// kept beside as *.damaged. Enriched and bad streams are removed and made again at the next start.
+    /// kept beside as *.damaged. Derived streams (enriched, bad, failed) are removed and made again at the next
+    /// start.
     ///
     /// Exit code 1 when something stays damaged.
     #[command(after_help = "\
