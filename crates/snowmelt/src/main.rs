@@ -39,7 +39,7 @@ use clap::Parser;
 use crate::commands::LogFormat;
 
 /// Events are made of many small texts that live on other threads than they were made on; the allocator of the system
-/// keeps twice the memory for them (`docs/benchmarks.md`).
+/// keeps more memory for them, and takes longer (`docs/benchmarks.md`).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
