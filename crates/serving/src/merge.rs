@@ -1,4 +1,5 @@
-//! The tables of `atomic` over one pin: the table files of the pinned manifest, and beside them the real-time rows from the cut to the frontier; a chunk that the cut enters is divided row by row.
+//! The tables of `atomic` over one pin: the table files of the pinned manifest, and beside them the real-time rows from
+//! the cut to the frontier; a chunk that the cut enters is divided row by row.
 //!
 //! A table is made for one statement and sees nothing but its pin. `_layer` says which side a row came from; everything
 //! else about a row is the same in both layers. There is no pruning by time and no look at a folder here.
