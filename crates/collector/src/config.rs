@@ -12,6 +12,8 @@ use std::time::Duration;
 
 mod delivery;
 
+mod ip;
+
 mod operations;
 
 mod surface;
@@ -19,6 +21,7 @@ mod surface;
 pub use delivery::{
     Ack, BackoffPolicy, Buffer, Durability, OnFull, SinkConfig, SpoolConfig, Streams,
 };
+pub use ip::{Anonymize, Ip};
 pub use operations::{AccessLog, Health, Metrics, Monitoring, Ssl, Statsd};
 pub use surface::{
     Compat, Compression, CompressionType, CookieBounce, CrossDomain, DoNotTrackCookie, Hsts, P3p,
@@ -66,6 +69,8 @@ pub struct Config {
     pub anonymous: Anonymous,
     /// The recorded headers.
     pub headers: Headers,
+    /// Whose address is recorded, and how much of it.
+    pub ip: Ip,
     /// Whether all records of one address go to one partition. Default: false, the partitions take turns. Many people
     /// behind one address make one partition hot.
     pub use_ip_address_as_partition_key: bool,
@@ -245,6 +250,7 @@ impl Default for Config {
             root_response: RootResponse::default(),
             anonymous: Anonymous::default(),
             headers: Headers::default(),
+            ip: Ip::default(),
             use_ip_address_as_partition_key: false,
             compression: Compression::default(),
             networking: Networking::default(),
@@ -395,6 +401,7 @@ impl Config {
         ] {
             refuse(timeout.is_zero(), key, "must be above 0");
         }
+        ip::check(self, &mut refuse);
         surface::check(self, &mut refuse);
         delivery::check(self, &mut refuse);
         operations::check(self, &mut refuse);

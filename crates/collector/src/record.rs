@@ -44,11 +44,9 @@ pub(crate) fn write(
     let content_type = request.body.and(view.get(Known::ContentType));
     let content_type = content_type.as_deref().and_then(ContentType::parse);
     let body = request.body.map(|body| content_type::body_text(body, content_type.as_ref()));
-    let forwarded = view.get(Known::XForwardedFor);
-    let ip_address = match (identity.anonymous, is_v2) {
-        (true, _) => source_ip::UNKNOWN.to_owned(),
-        (false, false) => source_ip::source_ip(forwarded.as_deref(), request.peer),
-        (false, true) => source_ip::source_ip_of_v2(forwarded.as_deref(), request.peer),
+    let ip_address = match identity.anonymous {
+        true => source_ip::UNKNOWN.to_owned(),
+        false => source_ip::of(view, request.peer, &config.ip, config.compat),
     };
 
     let body_bytes = body.as_ref().map_or(0, |body| body.len());
@@ -98,13 +96,21 @@ fn write_headers(list: &mut HeaderList<'_>, view: View<'_>, anonymous: bool, con
     const UNSEEN_BY_V2: [&str; 4] =
         ["content-type", "content-length", "remote-address", "raw-request-uri"];
     let compat = config.compat;
+    let chosen_here = config.ip.is_set();
     for (name, value) in view.headers() {
         let is = |other: &str| name.eq_ignore_ascii_case(other);
         let hides_who = || {
             ANONYMOUS.into_iter().any(is)
                 || (!compat.strict && config.anonymous.drop_headers.iter().any(|drop| is(drop)))
         };
+        // Enrich would take the address from them that was not chosen, or that is whole.
+        let says_where = || {
+            source_ip::ADDRESS_HEADERS.into_iter().any(is)
+                || config.ip.headers.iter().any(|other| is(other))
+                || config.anonymous.drop_headers.iter().any(|other| is(other))
+        };
         if (anonymous && hides_who())
+            || (chosen_here && says_where())
             || config.headers.drop.iter().any(|drop| is(drop))
             || (compat.is_v2() && UNSEEN_BY_V2.into_iter().any(is))
         {
@@ -305,6 +311,18 @@ mod tests {
             "X-Other: b",
         ];
         assert_eq!(headers(&payload), expect);
+    }
+
+    #[test]
+    fn an_address_that_is_chosen_here_stands_nowhere_else_in_the_record() {
+        let mut config = Config::default();
+        config.ip.headers = vec!["X-Client".to_owned()];
+        config.ip.anonymize.ipv4_octets = 1;
+        let head = "GET /i HTTP/1.1\r\nx-forwarded-for: 1.2.3.4\r\nX-Client: 5.6.7.8\r\nForwarded: for=1.2.3.4\r\n\
+                    X-Real-Ip: 1.2.3.4\r\nCF-Connecting-IP: 1.2.3.4\r\nA: b\r\nCookie: a=b\r\n\r\n";
+        let payload = record_with(&config, head, None);
+        assert_eq!(payload.ip_address, "5.6.7.0");
+        assert_eq!(headers(&payload), ["A: b", "Cookie: a=b"]);
     }
 
     #[test]

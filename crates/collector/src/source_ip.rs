@@ -1,32 +1,94 @@
 //! The address that is recorded as the client's. Snowplow: `collector.md` 4.1.
 //!
-//! The leftmost address of `X-Forwarded-For` is the client's own claim; enrich repeats the choice from the recorded
-//! headers, so nothing cleverer is done here.
+//! By default it is Snowplow's choice, the leftmost address of `X-Forwarded-For`, which is the client's own claim; enrich
+//! repeats the choice from the recorded headers. With [`config::Ip`](crate::config::Ip) set it is ours.
 
+use crate::config::{Anonymize, Compat, Ip};
+use crate::head::{Known, View};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// What the record says when there is no address.
 pub(crate) const UNKNOWN: &str = "unknown";
 
+/// Headers in which proxies pass on addresses. `record` leaves them out where the address is chosen by `ip`, besides those
+/// that `ip` and `anonymous` name.
+pub(crate) const ADDRESS_HEADERS: [&str; 3] = ["X-Forwarded-For", "X-Real-IP", "Forwarded"];
+
+/// The `ipAddress` of a request that came from `peer` and is not anonymous.
+pub(crate) fn of(view: View<'_>, peer: IpAddr, ip: &Ip, compat: Compat) -> String {
+    if ip.is_set() {
+        let address = masked(chosen(view, peer.to_canonical(), ip), &ip.anonymize);
+        return if compat.is_v2() { print_as_v2(address) } else { print(address) };
+    }
+    let forwarded = view.get(Known::XForwardedFor);
+    if compat.is_v2() {
+        source_ip_of_v2(forwarded.as_deref(), peer)
+    } else {
+        source_ip(forwarded.as_deref(), peer)
+    }
+}
+
+/// The client's address by the rules of `ip`.
+fn chosen(view: View<'_>, peer: IpAddr, ip: &Ip) -> IpAddr {
+    let is_ours = |address: IpAddr| ip.trusted_proxies.iter().any(|net| net.contains(address));
+    if !ip.trusted_proxies.is_empty() && !is_ours(peer) {
+        return peer;
+    }
+    let of_header = |name: &str| {
+        // Several headers of one name are one list.
+        let values = view.headers().filter(|(found, _)| found.eq_ignore_ascii_case(name));
+        let hops: Vec<IpAddr> = values
+            .flat_map(|(_, list)| list.split(',').filter_map(address_of).collect::<Vec<_>>())
+            .collect();
+        let client = if ip.trusted_proxies.is_empty() {
+            None
+        } else {
+            hops.iter().rfind(|hop| !is_ours(**hop))
+        };
+        client.or(hops.first()).copied()
+    };
+    let found = match &ip.headers[..] {
+        [] => of_header("X-Forwarded-For"),
+        names => names.iter().find_map(|name| of_header(name)),
+    };
+    found.unwrap_or(peer)
+}
+
+/// An address, with or without port and brackets.
+fn address_of(text: &str) -> Option<IpAddr> {
+    let text = text.trim_ascii();
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
+    bare.parse::<IpAddr>().ok().or_else(with_port).map(|address| address.to_canonical())
+}
+
+/// The address with its end set to zero.
+fn masked(address: IpAddr, anonymize: &Anonymize) -> IpAddr {
+    match address {
+        IpAddr::V4(address) => {
+            let bits = 8 * u32::from(anonymize.ipv4_octets);
+            Ipv4Addr::from_bits(address.to_bits() & u32::MAX.checked_shl(bits).unwrap_or(0)).into()
+        }
+        IpAddr::V6(address) => {
+            let bits = 16 * u32::from(anonymize.ipv6_segments);
+            Ipv6Addr::from_bits(address.to_bits() & u128::MAX.checked_shl(bits).unwrap_or(0)).into()
+        }
+    }
+}
+
 /// The `ipAddress` of a request in the profile `v2`: the first element of the list where it is an address, with or
 /// without a port, and IPv6 at full length without brackets.
-pub(crate) fn source_ip_of_v2(x_forwarded_for: Option<&str>, peer: IpAddr) -> String {
+fn source_ip_of_v2(x_forwarded_for: Option<&str>, peer: IpAddr) -> String {
     let first = x_forwarded_for.and_then(|list| list.split(',').next()).map(str::trim_ascii);
     let address = first.and_then(|text| {
         let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
         text.parse::<IpAddr>().ok().or_else(with_port)
     });
-    match address.unwrap_or(peer.to_canonical()) {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => {
-            let groups = address.segments().map(|group| format!("{group:x}"));
-            groups.join(":")
-        }
-    }
+    print_as_v2(address.unwrap_or(peer.to_canonical()))
 }
 
 /// The `ipAddress` of a request. The header counts only if every element of its list is an address or `unknown`.
-pub(crate) fn source_ip(x_forwarded_for: Option<&str>, peer: IpAddr) -> String {
+fn source_ip(x_forwarded_for: Option<&str>, peer: IpAddr) -> String {
     match x_forwarded_for.and_then(first_of_list) {
         Some(Some(address)) => print(address),
         Some(None) => UNKNOWN.to_owned(),
@@ -47,6 +109,14 @@ fn element_of(element: &str) -> Option<Option<IpAddr>> {
     }
     let v4 = element.parse::<Ipv4Addr>().map(IpAddr::V4);
     v4.or_else(|_| element.parse::<Ipv6Addr>().map(IpAddr::V6)).ok().map(Some)
+}
+
+/// IPv6 stands at full length, without brackets.
+fn print_as_v2(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => address.segments().map(|group| format!("{group:x}")).join(":"),
+    }
 }
 
 /// IPv6 stands in square brackets, in its short form.
@@ -115,5 +185,58 @@ mod tests {
     fn a_peer_on_a_dual_stack_socket_is_an_ipv4_address() {
         assert_eq!(source_ip(None, "::ffff:1.2.3.4".parse().unwrap()), "1.2.3.4");
         assert_eq!(source_ip(None, "::1".parse().unwrap()), "[::1]");
+    }
+
+    fn chosen_of(ip: &Ip, peer: &str, headers: &str) -> String {
+        let head = format!("GET /i HTTP/1.1\r\n{headers}\r\n");
+        let parsed = crate::head::tests::parse(head.as_bytes()).unwrap();
+        let view = View { head: &parsed, bytes: head.as_bytes() };
+        of(view, peer.parse().unwrap(), ip, Compat::default())
+    }
+
+    #[test]
+    fn only_trusted_proxies_are_believed_and_the_last_address_outside_is_the_clients() {
+        let nets = ["10.0.0.0/8", "fd00::/8", "192.0.2.1"].map(|net| net.parse().unwrap());
+        let ip = Ip { trusted_proxies: nets.to_vec(), ..Ip::default() };
+        for (peer, headers, expect) in [
+            ("10.0.0.1", "X-Forwarded-For: 6.6.6.6, 1.2.3.4, 10.9.9.9\r\n", "1.2.3.4"),
+            ("10.0.0.1", "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 1.2.3.4:80\r\n", "1.2.3.4"),
+            ("::ffff:10.0.0.1", "X-Forwarded-For: junk, 1.2.3.4, 192.0.2.1\r\n", "1.2.3.4"),
+            ("fd00::1", "X-Forwarded-For: [2001:db8::1]:9\r\n", "[2001:db8::1]"),
+            ("10.0.0.1", "X-Forwarded-For: 10.0.0.3, 10.0.0.2\r\n", "10.0.0.3"),
+            ("10.0.0.1", "X-Forwarded-For: junk\r\n", "10.0.0.1"),
+            ("10.0.0.1", "", "10.0.0.1"),
+            ("9.9.9.9", "X-Forwarded-For: 1.2.3.4\r\n", "9.9.9.9"),
+        ] {
+            assert_eq!(chosen_of(&ip, peer, headers), expect, "{peer} {headers}");
+        }
+    }
+
+    #[test]
+    fn the_first_configured_header_with_an_address_is_taken() {
+        let headers = ["CF-Connecting-IP", "X-Forwarded-For"].map(str::to_owned).to_vec();
+        let ip = Ip { headers, ..Ip::default() };
+        for (headers, expect) in [
+            ("X-Forwarded-For: 1.2.3.4, 5.6.7.8\r\ncf-connecting-ip: 9.9.9.9\r\n", "9.9.9.9"),
+            ("X-Forwarded-For: 1.2.3.4, 5.6.7.8\r\nCF-Connecting-IP: unknown\r\n", "1.2.3.4"),
+            ("X-Real-IP: 1.2.3.4\r\n", "10.0.0.1"),
+        ] {
+            assert_eq!(chosen_of(&ip, "10.0.0.1", headers), expect, "{headers}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_an_address_is_set_to_zero() {
+        for (octets, segments, v4, v6) in [
+            (0, 1, "203.0.113.77", "[2001:db8:1:2:3:4:5:0]"),
+            (1, 5, "203.0.113.0", "[2001:db8:1::]"),
+            (3, 7, "203.0.0.0", "[2001::]"),
+            (4, 8, "0.0.0.0", "[::]"),
+        ] {
+            let anonymize = Anonymize { ipv4_octets: octets, ipv6_segments: segments };
+            let ip = Ip { anonymize, ..Ip::default() };
+            assert_eq!(chosen_of(&ip, "203.0.113.77", ""), v4);
+            assert_eq!(chosen_of(&ip, "2001:db8:1:2:3:4:5:6", ""), v6);
+        }
     }
 }
