@@ -10,7 +10,7 @@
 //! `identity`, `redirect` and `query`; `record` writes the collector payload with the help of `source_ip`,
 //! `content_type` and `cookie`; `sizes` makes several of one that is too large, or `bad_rows`, with the help of
 //! `split`; `intake` hands them to a [`sink`], alone or by `batching` in a `container`; and `response` prints the answer
-//! with `cors` and `http_date`. [`counters`], [`meter`] and `memory` keep account; `tls`, `https`, `health_port`, `statsd`
+//! with `cors` and `http_date`. [`counters`], [`meter`] and `memory` keep account; `tls`, `key_store`, `https`, `health_port`, `statsd`
 //! and `access_log` are what an operator wants besides.
 
 pub mod config;
@@ -78,6 +78,8 @@ mod statsd;
 mod access_log;
 
 mod tls;
+
+mod key_store;
 
 mod https;
 

@@ -13,6 +13,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::config::Ssl;
 use crate::error::Error;
+use crate::key_store;
 
 /// The certificate in use, and where the next one comes from.
 #[derive(Debug)]
@@ -46,28 +47,43 @@ impl Tls {
 }
 
 fn read(ssl: &Ssl) -> Result<Arc<ServerConfig>, Error> {
-    let failed = |key: &'static str, path: &Path, problem: String| Error::Tls {
-        key,
-        path: path.to_owned(),
-        problem,
+    let (key, path) = match (&ssl.key_store, &ssl.key_file) {
+        (Some(store), _) => ("key-store", store.as_path()),
+        (None, key) => ("key-file", key.as_deref().unwrap_or(Path::new(""))),
     };
-    // The configuration is checked before: both are there.
-    let certificates = ssl.cert_file.as_deref().unwrap_or(Path::new(""));
-    let key = ssl.key_file.as_deref().unwrap_or(Path::new(""));
-    let chain = CertificateDer::pem_file_iter(certificates)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| failed("cert-file", certificates, error.to_string()))?;
-    if chain.is_empty() {
-        return Err(failed("cert-file", certificates, "there is no certificate in it".to_owned()));
-    }
-    let secret = PrivateKeyDer::from_pem_file(key)
-        .map_err(|error| failed("key-file", key, error.to_string()))?;
+    let failed = |problem: String| Error::Tls { key, path: path.to_owned(), problem };
+    let (chain, secret) = match &ssl.key_store {
+        Some(_) => {
+            let bytes = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+            let password = ssl.key_store_password.as_ref().map_or("", |it| it.reveal());
+            key_store::read(&bytes, password).map_err(failed)?
+        }
+        None => {
+            let secret = PrivateKeyDer::from_pem_file(path);
+            // The certificate is the first that is named where both files are missing.
+            (certificates(ssl)?, secret.map_err(|error| failed(error.to_string()))?)
+        }
+    };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map(|builder| builder.with_no_client_auth())
         .and_then(|builder| builder.with_single_cert(chain, secret))
-        .map_err(|error| failed("key-file", key, error.to_string()))?;
+        .map_err(|error| failed(error.to_string()))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+/// The chain in `ssl.cert-file`.
+fn certificates(ssl: &Ssl) -> Result<Vec<CertificateDer<'static>>, Error> {
+    // The configuration is checked before: it is there.
+    let path = ssl.cert_file.as_deref().unwrap_or(Path::new(""));
+    let failed = |problem: String| Error::Tls { key: "cert-file", path: path.to_owned(), problem };
+    let chain = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| failed(error.to_string()))?;
+    if chain.is_empty() {
+        return Err(failed("there is no certificate in it".to_owned()));
+    }
+    Ok(chain)
 }

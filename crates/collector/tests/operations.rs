@@ -7,6 +7,7 @@ mod support;
 
 use collector::config::{AccessLog, Health, Ssl, Statsd};
 use collector::server::{Running, start};
+use model::secret::Secret;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
@@ -93,6 +94,31 @@ fn events_come_over_https_and_a_renewed_certificate_needs_no_restart() {
         "the old one goes on"
     );
     assert_eq!(running.counters.accepted(), 3);
+}
+
+#[test]
+fn the_key_may_come_from_a_store_as_java_has_it() {
+    let stores = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/key-stores");
+    for made_by in ["openssl", "keytool"] {
+        let certificate = std::fs::read(stores.join(format!("{made_by}.der"))).unwrap();
+        let ssl = Ssl {
+            enable: true,
+            port: 0,
+            key_store: Some(stores.join(format!("{made_by}.p12"))),
+            key_store_password: Some(Secret::new("snow-melt")),
+            ..Ssl::default()
+        };
+        let (running, _raw) = with_ssl(ssl.clone());
+        let answer = over_tls(running.https.unwrap(), &certificate.into(), EVENT).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{made_by}: {answer}");
+
+        let wrong = Ssl { key_store_password: Some(Secret::new("guess")), ..ssl };
+        let config = collector::Config { ssl: wrong, ..loopback() };
+        let raw = Arc::new(Memory::new("raw", 1));
+        let error = start(config, raw, Arc::new(FixedClock)).unwrap_err().to_string();
+        assert!(error.contains("`collector.ssl.key-store`"), "{error}");
+        assert!(error.contains("`key-store-password`") && !error.contains("guess"), "{error}");
+    }
 }
 
 #[test]

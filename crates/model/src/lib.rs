@@ -37,6 +37,8 @@ pub mod sdk;
 
 pub mod duration;
 
+pub mod secret;
+
 pub mod causes;
 
 pub mod files;

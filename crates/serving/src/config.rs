@@ -2,7 +2,6 @@
 //!
 //! [`Config::check`] is called at start: a server that others can reach without a password does not start.
 
-use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -12,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+pub use model::secret::Secret;
 
 /// The serving layer.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -41,6 +41,7 @@ pub struct Config {
     /// or SCRAM-SHA-256 with the user `snowmelt`. Better given in the environment or as `password-file`. Default: none,
     /// which only a loopback `bind` allows.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub password: Option<Secret>,
     /// A file whose first line is the password. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -142,7 +143,7 @@ impl Config {
             (None, Some(path)) => {
                 let failed = |source: io::Error| Error::PasswordFile { path: path.clone(), source };
                 let text = std::fs::read_to_string(path).map_err(failed)?;
-                Secret(text.lines().next().unwrap_or_default().to_owned())
+                Secret::new(text.lines().next().unwrap_or_default())
             }
             (None, None) => return Ok(None),
         };
@@ -150,34 +151,6 @@ impl Config {
             return Err(Error::EmptyPassword);
         }
         Ok(Some(password))
-    }
-}
-
-/// A text that is never printed.
-#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    pub fn new(text: impl Into<String>) -> Secret {
-        Secret(text.into())
-    }
-
-    pub(crate) fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("********")
-    }
-}
-
-/// Masked: a configuration is only ever written for people.
-impl Serialize for Secret {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str("********")
     }
 }
 

@@ -1,6 +1,7 @@
 //! How a collector is run: TLS, metrics over StatsD, health, the access log, and its end. Snowplow: `collector.md` 8.1,
 //! 8.3 and 9.
 
+use model::secret::Secret;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -26,6 +27,14 @@ pub struct Ssl {
     /// Its private key, PEM. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_file: Option<PathBuf>,
+    /// Both in one PKCS#12 file, as Java has them; instead of the two PEM files. Read at the start and at SIGHUP.
+    /// Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_store: Option<PathBuf>,
+    /// The password of `key-store`. Better given in the environment. Default: none, which means an empty one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub key_store_password: Option<Secret>,
 }
 
 /// What is told to others.
@@ -95,6 +104,8 @@ impl Default for Ssl {
             redirect: false,
             cert_file: None,
             key_file: None,
+            key_store: None,
+            key_store_password: None,
         }
     }
 }
@@ -116,8 +127,16 @@ impl Default for Statsd {
 pub(super) fn check(config: &super::Config, mut refuse: impl FnMut(bool, &str, &str)) {
     let ssl = &config.ssl;
     for (key, file) in [("ssl.cert-file", &ssl.cert_file), ("ssl.key-file", &ssl.key_file)] {
-        refuse(ssl.enable && file.is_none(), key, "`ssl.enable` wants a PEM file here");
+        let wanted = ssl.enable && ssl.key_store.is_none();
+        let why = "`ssl.enable` wants a PEM file here, or `ssl.key-store`";
+        refuse(wanted && file.is_none(), key, why);
+        refuse(ssl.key_store.is_some() && file.is_some(), key, "goes without `ssl.key-store`");
     }
+    refuse(
+        ssl.key_store.is_none() && ssl.key_store_password.is_some(),
+        "ssl.key-store-password",
+        "wants `ssl.key-store`",
+    );
     refuse(ssl.only && !ssl.enable, "ssl.only", "wants `ssl.enable`");
     refuse(
         ssl.enable && !ssl.only && ssl.port != 0 && ssl.port == config.port,

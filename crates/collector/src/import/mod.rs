@@ -165,7 +165,8 @@ impl Imported {
                 self.set("ssl.only", "true".to_owned());
             }
             self.notes.push(
-                "`ssl.enable`: Java's key store is not read; convert it to PEM and set `collector.ssl.cert-file` and \
+                "`ssl.enable`: the key store is named among the options of Java (`javax.net.ssl.keyStore`); set \
+                 `collector.ssl.key-store` and `collector.ssl.key-store-password`, or `collector.ssl.cert-file` and \
                  `collector.ssl.key-file`"
                     .to_owned(),
             );
