@@ -19,7 +19,7 @@ mod operations;
 mod surface;
 
 pub use delivery::{
-    Ack, BackoffPolicy, Buffer, Durability, OnFull, SinkConfig, SpoolConfig, Streams,
+    Ack, BackoffPolicy, Buffer, Durability, OnFull, Oversized, SinkConfig, SpoolConfig, Streams,
 };
 pub use ip::{Anonymize, Ip};
 pub use operations::{AccessLog, Health, Metrics, Monitoring, Ssl, Statsd};
@@ -78,6 +78,8 @@ pub struct Config {
     pub compression: Compression,
     /// Limits and timeouts of connections and requests.
     pub networking: Networking,
+    /// Requests that are too large for a record.
+    pub oversized: Oversized,
     /// The bound on what is held while it waits for the disk.
     pub memory: Memory,
     /// When a request hears 200, and what happens while the sink is away.
@@ -254,6 +256,7 @@ impl Default for Config {
             use_ip_address_as_partition_key: false,
             compression: Compression::default(),
             networking: Networking::default(),
+            oversized: Oversized::default(),
             memory: Memory::default(),
             durability: Durability::default(),
             streams: Streams::default(),

@@ -56,6 +56,51 @@ impl Reason {
     }
 }
 
+/// Why a request, or an event of one, is too large to be recorded as it is. Snowplow: `collector.md` 6.2 and 6.3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Violation {
+    /// Above `networking.max-payload-size`; only with `compat.strict`.
+    Payload,
+    /// It has no body to split.
+    NoBody,
+    /// Its body is no JSON.
+    NotJson,
+    /// Its body is no self-describing JSON.
+    NotSelfDescribing,
+    /// Its body has no list of events.
+    NoArray,
+    /// What stands around the events is too large alone.
+    AroundEvents,
+    /// A single event is.
+    Event,
+}
+
+impl Violation {
+    /// Every one, in the order of the enum.
+    pub const ALL: [Violation; 7] = [
+        Violation::Payload,
+        Violation::NoBody,
+        Violation::NotJson,
+        Violation::NotSelfDescribing,
+        Violation::NoArray,
+        Violation::AroundEvents,
+        Violation::Event,
+    ];
+
+    /// The label in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Violation::Payload => "payload",
+            Violation::NoBody => "no_body",
+            Violation::NotJson => "not_json",
+            Violation::NotSelfDescribing => "not_self_describing",
+            Violation::NoArray => "no_array",
+            Violation::AroundEvents => "around_events",
+            Violation::Event => "event",
+        }
+    }
+}
+
 /// Shared by all connections.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -68,6 +113,9 @@ pub struct Counters {
     connections_open: AtomicU64,
     in_flight_bytes: AtomicUsize,
     rejected: [AtomicU64; Reason::ALL.len()],
+    violations: [AtomicU64; Violation::ALL.len()],
+    oversized_kept: AtomicU64,
+    oversized_not_kept: AtomicU64,
 }
 
 impl Counters {
@@ -121,6 +169,34 @@ impl Counters {
     /// Requests that were refused, with each reason, in the order of [`Reason::ALL`].
     pub fn rejected_by_reason(&self) -> impl Iterator<Item = (Reason, u64)> + '_ {
         Reason::ALL.into_iter().map(|reason| (reason, self.rejected(reason)))
+    }
+
+    /// Bad rows for requests or events that are too large, with each reason, in the order of [`Violation::ALL`].
+    pub fn violations(&self) -> impl Iterator<Item = (Violation, u64)> + '_ {
+        let count = |violation| self.violations[violation as usize].load(Ordering::Relaxed);
+        Violation::ALL.into_iter().map(move |violation| (violation, count(violation)))
+    }
+
+    /// Requests that are too large and were kept whole in a file, with `oversized.keep`.
+    pub fn oversized_kept(&self) -> u64 {
+        self.oversized_kept.load(Ordering::Relaxed)
+    }
+
+    /// Those of which no file could be made.
+    pub fn oversized_not_kept(&self) -> u64 {
+        self.oversized_not_kept.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn kept(&self) {
+        self.oversized_kept.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn not_kept(&self) {
+        self.oversized_not_kept.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn violate(&self, violation: Violation, rows: usize) {
+        self.violations[violation as usize].fetch_add(rows as u64, Ordering::Relaxed);
     }
 
     pub(crate) fn request(&self) {

@@ -20,6 +20,8 @@ pub enum Error {
     Tls { key: &'static str, path: PathBuf, problem: String },
     #[error("open the spool: {0}")]
     Spool(#[source] stream::Error),
+    #[error("`collector.oversized.dir`: {}: {source}", dir.display())]
+    Oversized { dir: PathBuf, source: io::Error },
     #[error("`collector.access-log.file`: {source}")]
     AccessLog { source: io::Error },
     #[error("`collector.monitoring.metrics.statsd`: {0}")]

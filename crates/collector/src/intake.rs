@@ -4,9 +4,10 @@
 use crate::bad_rows::Maker;
 use crate::batching::Batching;
 use crate::config::Config;
-use crate::counters::{Counters, Reason};
+use crate::counters::{Counters, Reason, Violation};
 use crate::memory::Budget;
 use crate::meter::Meter;
+use crate::oversized::Keeper;
 use crate::sink::store::{Refusal, Store, Storing};
 use crate::sizes::{Fitted, Limits};
 use crate::source_ip;
@@ -30,9 +31,7 @@ pub(crate) struct Intake {
     pub(crate) do_not_track: Option<Regex>,
     pub(crate) limits: Limits,
     pub(crate) meter: Arc<Meter>,
-    good: Arc<Store>,
-    /// Where bad rows go; `None` means beside the records that they came with.
-    bad: Option<Arc<Store>>,
+    stores: Stores,
     clock: Arc<dyn Clock>,
     /// Where requests share records.
     batching: Option<Arc<Batching>>,
@@ -47,11 +46,20 @@ pub(crate) struct Records {
     records: Vec<Bytes>,
     bad_rows: usize,
     bytes: usize,
+    violation: Option<Violation>,
+    /// The whole payload, where it is to be kept beside what is recorded of it.
+    oversized: Option<Vec<u8>>,
 }
 
 impl From<Vec<u8>> for Records {
     fn from(record: Vec<u8>) -> Records {
-        Records { bytes: record.len(), records: vec![Bytes::from(record)], bad_rows: 0 }
+        Records {
+            bytes: record.len(),
+            records: vec![Bytes::from(record)],
+            bad_rows: 0,
+            violation: None,
+            oversized: None,
+        }
     }
 }
 
@@ -60,14 +68,21 @@ impl From<Fitted> for Records {
         let bad_rows = fitted.bad_rows.len();
         let mut records = fitted.payloads;
         records.extend(fitted.bad_rows);
-        Records { bytes: records.iter().map(Bytes::len).sum(), records, bad_rows }
+        let bytes = records.iter().map(Bytes::len).sum();
+        Records { bytes, records, bad_rows, violation: fitted.violation, oversized: None }
     }
 }
 
 impl Records {
     /// One bad row.
     pub(crate) fn bad_row(row: String) -> Records {
-        Fitted { payloads: Vec::new(), bad_rows: vec![Bytes::from(row)] }.into()
+        Fitted { bad_rows: vec![Bytes::from(row)], ..Fitted::default() }.into()
+    }
+
+    /// What the parts of a payload come to, and the payload itself.
+    pub(crate) fn of_oversized(fitted: Fitted, payload: Vec<u8>) -> Records {
+        let oversized = fitted.violation.map(|_| payload);
+        Records { oversized, ..Records::from(fitted) }
     }
 }
 
@@ -77,6 +92,17 @@ pub(crate) struct Tally {
     records: usize,
     bad_rows: usize,
     bytes: usize,
+    violation: Option<Violation>,
+}
+
+/// Where what is taken goes to.
+#[derive(Debug)]
+pub(crate) struct Stores {
+    pub(crate) good: Arc<Store>,
+    /// Where bad rows go; `None` means beside the records that they came with.
+    pub(crate) bad: Option<Arc<Store>>,
+    /// Where payloads are kept that are too large for a record, if they are.
+    pub(crate) oversized: Option<Keeper>,
 }
 
 impl Intake {
@@ -88,24 +114,25 @@ impl Intake {
         clock: Arc<dyn Clock>,
     ) -> Intake {
         let meter = Arc::new(Meter::new(false, None));
-        Intake::over(config, Arc::new(Store::direct(raw)), None, meter, clock)
+        let good = Arc::new(Store::direct(raw));
+        let stores = Stores { good, bad: None, oversized: None };
+        Intake::over(config, stores, Arc::default(), meter, clock)
     }
 
     /// The configuration must have passed [`Config::check`].
     pub(crate) fn over(
         config: Config,
-        good: Arc<Store>,
-        bad: Option<Arc<Store>>,
+        stores: Stores,
+        counters: Arc<Counters>,
         meter: Arc<Meter>,
         clock: Arc<dyn Clock>,
     ) -> Intake {
         let batching = config.compression.enabled.then(|| {
-            let (good, clock) = (Arc::clone(&good), Arc::clone(&clock));
+            let (good, clock) = (Arc::clone(&stores.good), Arc::clone(&clock));
             let store = move |records| good.store(records, &Bytes::new(), clock.now());
             let record_bytes_max = config.networking.max_record_size;
             Batching::new(&config.compression, record_bytes_max, Box::new(store))
         });
-        let counters: Arc<Counters> = Arc::default();
         Intake {
             budget: Budget::new(config.memory.max_in_flight_bytes, Arc::clone(&counters)),
             counters,
@@ -114,8 +141,7 @@ impl Intake {
             limits: Limits::new(&config.networking, config.compat),
             config,
             meter,
-            good,
-            bad,
+            stores,
             clock,
             batching,
             leaving: AtomicBool::new(false),
@@ -156,18 +182,18 @@ impl Intake {
 
     /// What `/sink-health` says.
     pub(crate) fn sinks_are_healthy(&self) -> bool {
-        self.good.is_healthy() && self.bad.as_ref().is_none_or(|bad| bad.is_healthy())
+        self.stores.good.is_healthy() && self.stores.bad.as_ref().is_none_or(|bad| bad.is_healthy())
     }
 
     /// Sends what waits for the sinks, until `by`. How many records they have not confirmed.
     pub(crate) async fn drain_sinks(&self, by: Instant) -> u64 {
         let bad = async {
-            match &self.bad {
+            match &self.stores.bad {
                 Some(bad) => bad.drain(by).await,
                 None => 0,
             }
         };
-        let (good, bad) = tokio::join!(self.good.drain(by), bad);
+        let (good, bad) = tokio::join!(self.stores.good.drain(by), bad);
         good + bad
     }
 
@@ -175,14 +201,18 @@ impl Intake {
     /// partitions take turns, or the client's address chooses one.
     pub(crate) fn store(
         &self,
-        records: Records,
+        mut records: Records,
         ip_address: &str,
     ) -> (Tally, impl Future<Output = Result<(), Refusal>> + use<>) {
         let tally = Tally {
             records: records.records.len(),
             bad_rows: records.bad_rows,
             bytes: records.bytes,
+            violation: records.violation,
         };
+        let now = self.now();
+        let oversized = records.oversized.take().zip(self.stores.oversized.clone());
+        let kept = oversized.map(|(payload, keeper)| keeper.keep(payload, now));
         let shared = match (&self.batching, &records.records[..]) {
             (Some(batching), [payload]) if records.bad_rows == 0 && !self.draining() => {
                 Some(batching.add(payload))
@@ -194,6 +224,9 @@ impl Intake {
             Some(_) => None,
         };
         let stored = async move {
+            if let Some(kept) = kept {
+                kept.await;
+            }
             match (alone, shared) {
                 (Some((None, None)), _) => Ok(()),
                 (Some((Some(stored), None) | (None, Some(stored))), _) => stored.await,
@@ -218,15 +251,16 @@ impl Intake {
             self.config.use_ip_address_as_partition_key && ip_address != source_ip::UNKNOWN;
         let key =
             if by_address { Bytes::copy_from_slice(ip_address.as_bytes()) } else { Bytes::new() };
-        match &self.bad {
+        match &self.stores.bad {
             Some(bad) if records.bad_rows > 0 => {
                 let now = self.now();
                 let payloads = records.records.len() - records.bad_rows;
                 let rows = records.records.split_off(payloads);
-                let good = (payloads > 0).then(|| self.good.store(records.records, &key, now));
+                let good =
+                    (payloads > 0).then(|| self.stores.good.store(records.records, &key, now));
                 (good, Some(bad.store(rows, &key, now)))
             }
-            _ => (Some(self.good.store(records.records, &key, self.now())), None),
+            _ => (Some(self.stores.good.store(records.records, &key, self.now())), None),
         }
     }
 
@@ -235,8 +269,11 @@ impl Intake {
         let error = match stored {
             Ok(()) => {
                 self.counters.accept(tally.records, tally.bad_rows, tally.bytes);
-                if self.good.settle(true) {
-                    tracing::info!(sink = self.good.name(), "records are taken again");
+                if let Some(violation) = tally.violation {
+                    self.counters.violate(violation, tally.bad_rows);
+                }
+                if self.stores.good.settle(true) {
+                    tracing::info!(sink = self.stores.good.name(), "records are taken again");
                 }
                 return Ok(());
             }
@@ -245,8 +282,8 @@ impl Intake {
         let reason = reason_of(&error);
         self.counters.reject(reason);
         // Each refusal is counted; only the first of a row is logged, since a full disk refuses thousands a second.
-        if reason != Reason::TooLarge && self.good.settle(false) {
-            tracing::warn!(sink = self.good.name(), error = %Causes(&error), "requests are answered 503");
+        if reason != Reason::TooLarge && self.stores.good.settle(false) {
+            tracing::warn!(sink = self.stores.good.name(), error = %Causes(&error), "requests are answered 503");
         }
         Err(reason)
     }

@@ -9,7 +9,7 @@
 //! the structure of the bytes, `route` says what a path means, `event` what the request comes to with the help of
 //! `identity`, `redirect` and `query`; `record` writes the collector payload with the help of `source_ip`,
 //! `content_type` and `cookie`; `sizes` makes several of one that is too large, or `bad_rows`, with the help of
-//! `split`; `intake` hands them to a [`sink`], alone or by `batching` in a `container`; and `response` prints the answer
+//! `split`, and `oversized` keeps the whole; `intake` hands them to a [`sink`], alone or by `batching` in a `container`; and `response` prints the answer
 //! with `cors` and `http_date`. [`counters`], [`meter`] and `memory` keep account; `tls`, `key_store`, `https`, `health_port`, `statsd`
 //! and `access_log` are what an operator wants besides.
 
@@ -54,6 +54,8 @@ mod sizes;
 mod split;
 
 mod bad_rows;
+
+mod oversized;
 
 mod intake;
 

@@ -10,9 +10,11 @@ use crate::connection;
 use crate::counters::Counters;
 use crate::error::Error;
 use crate::health_port::HealthPort;
-use crate::intake::Intake;
+use crate::intake::{Intake, Stores};
 use crate::meter::Meter;
+use crate::oversized::{self, Keeper};
 use crate::places::{Place, Places};
+use crate::sink::spool;
 use crate::sink::store::{Destination, Ground, Store};
 use crate::statsd::Reporter;
 use crate::tls::Tls;
@@ -59,8 +61,8 @@ pub struct Ports {
     pub clock: Arc<dyn Clock>,
     /// The disk of the spool.
     pub files: Arc<dyn Files>,
-    /// Where the spool lies unless `durability.spool.dir` says otherwise.
-    pub spool_dir: PathBuf,
+    /// Where `spool/` and `oversized/` lie, unless the configuration names other folders.
+    pub data_dir: PathBuf,
     /// Free space that the spool leaves to others; as [`stream::local::Options::disk_reserve_bytes`].
     pub disk_reserve_bytes: Option<u64>,
 }
@@ -90,7 +92,7 @@ pub fn start(
         bad: None,
         clock,
         files: Arc::new(Disk),
-        spool_dir: PathBuf::from("spool"),
+        data_dir: PathBuf::from("."),
         disk_reserve_bytes: None,
     };
     start_with(config, ports)
@@ -122,15 +124,24 @@ pub fn start_with(mut config: Config, ports: Ports) -> Result<Running, Error> {
     let doors = Doors::bind(&config, tls.clone())?;
     // Redirects name the port, so it must be the real one.
     config.ssl.port = doors.https.as_ref().map_or(config.ssl.port, |door| door.address.port());
+    let counters: Arc<Counters> = Arc::default();
+    let oversized = config.oversized.keep.then(|| {
+        let dir = config.oversized.dir.clone();
+        let dir = dir.unwrap_or_else(|| oversized::default_dir(&ports.data_dir));
+        let counters = Arc::clone(&counters);
+        Keeper::open(ports.files, dir.clone(), config.oversized.max_bytes, counters)
+            .map_err(|source| Error::Oversized { dir, source })
+    });
+    let oversized = oversized.transpose()?;
+    let stores = Stores { good: good.clone(), bad: bad.clone(), oversized };
     let intake =
-        Arc::new(Intake::over(config, good.clone(), bad.clone(), meter.clone(), ports.clock));
+        Arc::new(Intake::over(config, stores, Arc::clone(&counters), meter.clone(), ports.clock));
     let config = &intake.config;
     let health = config.health.port.map(|port| {
         let wanted = SocketAddr::new(config.bind, port);
         HealthPort::start(wanted, Arc::clone(&intake)).map_err(|error| cannot_listen(wanted, error))
     });
     let health = health.transpose()?;
-    let counters = Arc::clone(&intake.counters);
     let (address, https) = (doors.address(), doors.https.as_ref().map(|door| door.address));
     let health_address = health.as_ref().map(|port| port.address);
     // The listeners are entered on the collector's own thread, since a runtime must not be entered from inside another.
@@ -157,7 +168,7 @@ fn open_stores(
         clock: ports.clock,
         runtime: runtime.clone(),
         files: ports.files,
-        spool_dir: ports.spool_dir,
+        spool_dir: spool::default_dir(&ports.data_dir),
         disk_reserve_bytes: ports.disk_reserve_bytes,
         bytes_max: config.memory.max_in_flight_bytes,
     };

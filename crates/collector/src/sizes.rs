@@ -6,6 +6,7 @@
 
 use crate::bad_rows::{self, Maker};
 use crate::config::{Compat, Networking};
+use crate::counters::Violation;
 use crate::memory::{Exhausted, Held};
 use crate::record::Written;
 use crate::split::{Events, Unsplittable, pack};
@@ -25,6 +26,15 @@ pub(crate) struct Fitted {
     pub(crate) payloads: Vec<Bytes>,
     /// Bad rows, each one line of JSON.
     pub(crate) bad_rows: Vec<Bytes>,
+    /// Why there are any; of one request all rows have one reason.
+    pub(crate) violation: Option<Violation>,
+}
+
+impl Fitted {
+    /// A request that becomes one row.
+    fn row(row: impl Into<Bytes>, violation: Violation) -> Fitted {
+        Fitted { payloads: Vec::new(), bad_rows: vec![row.into()], violation: Some(violation) }
+    }
 }
 
 /// The sizes that count.
@@ -67,7 +77,7 @@ impl Limits {
         if let Some(maximum) = self.payload_bytes_max.filter(|&maximum| size > maximum) {
             let reason = format!("Payload exceeds max size of {maximum}. Actual length: {size}");
             let row = maker.size_violation(maximum, size, &reason, &text(maximum));
-            return Ok(Fitted { payloads: Vec::new(), bad_rows: vec![Bytes::from(row)] });
+            return Ok(Fitted::row(row, Violation::Payload));
         }
         let payload = text(self.record_bytes_max);
         let row = |actual: usize, reason: &str| {
@@ -81,9 +91,7 @@ impl Limits {
         }
         Ok(match self.parts(record, body, &row) {
             Ok(fitted) => fitted,
-            Err(reason) => {
-                Fitted { payloads: Vec::new(), bad_rows: vec![row(size, &reason.to_string())] }
-            }
+            Err(reason) => Fitted::row(row(size, &reason.to_string()), reason.violation()),
         })
     }
 
@@ -126,6 +134,7 @@ impl Limits {
                 .map(|body| with_body(record, &place, &body))
                 .collect(),
             bad_rows: rows(&sizes, GROWTH_MAX * size, row),
+            violation: (!sizes.is_empty()).then_some(Violation::Event),
         };
         if self.strict {
             // Upstream's lists grow at their heads.

@@ -4,6 +4,7 @@
 //! The body is looked at as text and never becomes a tree: a small body of nested nothings would take a hundred times
 //! its size as one. Events keep their bytes but for white space, and for escapes that JSON does not need.
 
+use crate::counters::Violation;
 use model::iglu::SchemaKey;
 use serde::de::IgnoredAny;
 use std::ops::Range;
@@ -21,6 +22,19 @@ pub(crate) enum Unsplittable {
     NoArray,
     #[error("cannot split this POST request because event without \"data\" field is still too big")]
     TooLargeAround,
+}
+
+impl Unsplittable {
+    /// What it counts as.
+    pub(crate) fn violation(&self) -> Violation {
+        match self {
+            Unsplittable::NoBody => Violation::NoBody,
+            Unsplittable::NotJson(_) => Violation::NotJson,
+            Unsplittable::NotSelfDescribing(_) => Violation::NotSelfDescribing,
+            Unsplittable::NoArray => Violation::NoArray,
+            Unsplittable::TooLargeAround => Violation::AroundEvents,
+        }
+    }
 }
 
 /// A body of many events.

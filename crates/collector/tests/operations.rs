@@ -5,8 +5,11 @@
 
 mod support;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use collector::config::{AccessLog, Health, Ssl, Statsd};
 use collector::server::{Running, start};
+use model::payload::CollectorPayload;
 use model::secret::Secret;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -255,4 +258,49 @@ fn a_log_that_was_moved_away_is_begun_anew_at_a_reload() {
     until("the old file goes on", &|| lines(&gone.join("access.log")) == 2);
     drop(collector);
     std::fs::rename(gone, dir.path()).unwrap();
+}
+
+#[test]
+fn what_is_too_large_for_a_record_is_kept_whole_until_the_folder_is_full() {
+    let dir = TempDir::new().unwrap();
+    let mut config = loopback();
+    config.networking.max_record_size = 2_000;
+    config.oversized.keep = true;
+    config.oversized.dir = Some(dir.path().join("kept"));
+    config.oversized.max_bytes = 8_000;
+    let collector = Collector::with(config);
+    let query = format!("e=pv&url={}", "u".repeat(2_500));
+    let pixel = format!("GET /i?{query} HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert_eq!(collector.send(&pixel).status, 200);
+    let events = format!(r#"[{{"e":"pv"}},{{"e":"{}"}}]"#, "v".repeat(2_100));
+    let body = format!(r#"{{"schema":"iglu:a/b/jsonschema/1-0-0","data":{events}}}"#);
+    let length = body.len();
+    let post = format!("POST /a/b HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n{body}");
+    assert_eq!(collector.send(&post).status, 200);
+
+    // A line of Base64 is a third longer than the payload: a third one has no room.
+    assert_eq!(collector.send(&pixel).status, 200, "the bad row is there all the same");
+    let counters = &collector.running.counters;
+    assert_eq!((counters.oversized_kept(), counters.oversized_not_kept()), (2, 1));
+    let violations: Vec<(&str, u64)> = counters
+        .violations()
+        .filter(|(_, count)| *count > 0)
+        .map(|(violation, count)| (violation.as_str(), count))
+        .collect();
+    assert_eq!(violations, [("no_body", 2), ("event", 1)]);
+    assert_eq!((collector.bad_rows().len(), collector.records().len()), (3, 1));
+
+    let mut names: Vec<_> = std::fs::read_dir(dir.path().join("kept"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    names.sort();
+    let kept = names.iter().map(|path| {
+        let line = std::fs::read_to_string(path).unwrap();
+        let bytes = STANDARD.decode(line.strip_suffix('\n').unwrap()).unwrap();
+        CollectorPayload::decode(&bytes).unwrap()
+    });
+    let [pixel, post]: [CollectorPayload; 2] = kept.collect::<Vec<_>>().try_into().unwrap();
+    assert_eq!((pixel.querystring, pixel.body), (Some(query), None));
+    assert_eq!(post.body, Some(body));
 }

@@ -135,7 +135,7 @@ fn is_the_process() -> bool {
         bad: Some(sink("bad")),
         clock: Arc::new(FixedClock),
         files: Arc::new(Disk),
-        spool_dir: dir.join("spools"),
+        data_dir: dir.to_owned(),
         disk_reserve_bytes: Some(0),
     };
     let deadline = Duration::from_secs(if dir.join("here").exists() { 30 } else { 1 });

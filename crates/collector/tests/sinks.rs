@@ -45,21 +45,21 @@ fn config(ack: Ack) -> Config {
 struct Setup {
     running: Running,
     bad: Scripted,
-    spools: PathBuf,
+    data_dir: PathBuf,
 }
 
-fn start(config: Config, good: &Scripted, spools: &Path) -> Setup {
+fn start(config: Config, good: &Scripted, data_dir: &Path) -> Setup {
     let bad = Scripted::new("bad");
     let ports = Ports {
         good: Destination::Sink(Arc::new(good.clone())),
         bad: Some(Destination::Sink(Arc::new(bad.clone()))),
         clock: Arc::new(FixedClock),
         files: Arc::new(Disk),
-        spool_dir: spools.to_owned(),
+        data_dir: data_dir.to_owned(),
         disk_reserve_bytes: Some(0),
     };
     let running = start_with(config, ports).unwrap();
-    Setup { running, bad, spools: spools.to_owned() }
+    Setup { running, bad, data_dir: data_dir.to_owned() }
 }
 
 impl Setup {
@@ -111,7 +111,7 @@ fn copy(from: &Path, to: &Path) {
 fn events_taken_while_the_stream_is_missing_are_delivered_when_it_is_there_and_after_a_kill() {
     let dir = TempDir::new().unwrap();
     let good = Scripted::missing("good");
-    let setup = start(config(Ack::Spool), &good, &dir.path().join("spools"));
+    let setup = start(config(Ack::Spool), &good, &dir.path().join("data"));
     assert_eq!(setup.get("/health").status, 200);
     assert_eq!(setup.get("/sink-health").status, 503);
     assert!((0..200).all(|number| setup.event(number) == 200));
@@ -120,7 +120,7 @@ fn events_taken_while_the_stream_is_missing_are_delivered_when_it_is_there_and_a
 
     // What a kill at this moment leaves is what lies on the disk at this moment.
     let killed = dir.path().join("killed");
-    copy(&setup.spools, &killed);
+    copy(&setup.data_dir, &killed);
     let restarted = Scripted::new("good");
     let after = start(config(Ack::Spool), &restarted, &killed);
     until("all of it is sent after a restart", || restarted.taken().len() == 200);
@@ -134,7 +134,7 @@ fn events_taken_while_the_stream_is_missing_are_delivered_when_it_is_there_and_a
     assert_eq!(setup.running.shutdown().records_left, 0);
     // What was confirmed is not sent again by the next start.
     let idle = Scripted::new("good");
-    let again = start(config(Ack::Spool), &idle, &setup.spools);
+    let again = start(config(Ack::Spool), &idle, &setup.data_dir);
     assert_eq!(again.event(777), 200);
     until("the new one is sent", || !idle.taken().is_empty());
     assert_eq!(numbers(&idle.taken()), [777].into());
@@ -243,15 +243,15 @@ fn what_is_left_at_the_deadline_is_counted_and_stays_in_the_spool() {
     let dir = TempDir::new().unwrap();
     for (ack, again) in [(Ack::Spool, 7), (Ack::Buffer, 0)] {
         let away = Scripted::missing("good");
-        let spools = dir.path().join(format!("{ack:?}"));
+        let data_dir = dir.path().join(format!("{ack:?}"));
         let soon = Config { drain_deadline: Duration::from_millis(500), ..config(ack) };
-        let setup = start(soon, &away, &spools);
+        let setup = start(soon, &away, &data_dir);
         assert!((0..7).all(|number| setup.event(number) == 200));
         let begun = Instant::now();
         assert_eq!(setup.running.shutdown().records_left, 7, "{ack:?}");
         assert!(begun.elapsed() >= Duration::from_millis(500));
         let back = Scripted::new("good");
-        let setup = start(config(ack), &back, &spools);
+        let setup = start(config(ack), &back, &data_dir);
         until("the next start sends it", || back.taken().len() >= again);
         assert_eq!(setup.running.shutdown().records_left, 0);
         assert_eq!(numbers(&back.taken()).len(), again, "{ack:?}");

@@ -268,7 +268,7 @@ pub(crate) fn dump(config: &Config) -> Result<String> {
 }
 
 /// Keys that have no value unless they are given one, and what that means.
-pub(crate) const UNSET: [(&str, &str); 15] = [
+pub(crate) const UNSET: [(&str, &str); 18] = [
     ("stream.disk-reserve", "the larger of 1 GiB and 5 % of the disk; 0 switches it off"),
     ("enrich.enrichments", "the quick-start set is on; a folder of Snowplow's configurations"),
     ("enrich.resolver", "no registry is asked; iglu-central, or the path of a resolver JSON"),
@@ -277,6 +277,9 @@ pub(crate) const UNSET: [(&str, &str); 15] = [
     ("collector.durability.spool.dir", "`spool` in the data folder"),
     ("collector.ssl.cert-file", "none; `collector.ssl.enable` wants one"),
     ("collector.ssl.key-file", "none; `collector.ssl.enable` wants one"),
+    ("collector.ssl.key-store", "certificate and key are the two files above"),
+    ("collector.ssl.key-store-password", "the key store has an empty one"),
+    ("collector.oversized.dir", "`oversized` in the data folder"),
     ("collector.health.port", "/health and /sink-health are on `collector.port` alone"),
     ("collector.access-log.file", "stderr"),
     ("server.password", "none, which only a loopback `server.bind` allows"),

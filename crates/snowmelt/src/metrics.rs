@@ -21,6 +21,9 @@ serving::families! {
     ACCEPTED = Counter "snowmelt_collector_accepted_total" [] "records made durable";
     ACCEPTED_BYTES = Counter "snowmelt_collector_accepted_bytes_total" [] "their bytes";
     COLLECTOR_BAD_ROWS = Counter "snowmelt_collector_bad_rows_total" [] "records among them that are bad rows: what was answered 200 and is too large or broken";
+    VIOLATIONS = Counter "snowmelt_collector_size_violations_total" ["reason"] "those bad rows that are for a request or an event that is too large, by reason";
+    OVERSIZED_KEPT = Counter "snowmelt_collector_oversized_kept_total" [] "such requests that were kept whole in a file, with `collector.oversized.keep`";
+    OVERSIZED_NOT_KEPT = Counter "snowmelt_collector_oversized_not_kept_total" [] "such requests of which no file could be made";
     SPLITS = Counter "snowmelt_collector_splits_total" [] "requests that became several records";
     IN_FLIGHT = Gauge "snowmelt_collector_in_flight_bytes" [] "bytes of bodies and records held until their requests are answered; beyond `collector.memory.max-in-flight-bytes` it is 503";
     CONNECTIONS_TOTAL = Counter "snowmelt_collector_connections_total" [] "connections since the start";
@@ -101,6 +104,9 @@ fn collector(process: &Process, text: &mut Exposition) {
     text.value(&ACCEPTED, counters.accepted());
     text.value(&ACCEPTED_BYTES, counters.accepted_bytes());
     text.value(&COLLECTOR_BAD_ROWS, counters.bad_rows());
+    text.values(&VIOLATIONS, counters.violations().map(|(it, count)| ([it.as_str()], count)));
+    text.value(&OVERSIZED_KEPT, counters.oversized_kept());
+    text.value(&OVERSIZED_NOT_KEPT, counters.oversized_not_kept());
     text.value(&SPLITS, counters.splits());
     text.value(&IN_FLIGHT, counters.in_flight_bytes());
     text.value(&CONNECTIONS_TOTAL, counters.connections());

@@ -128,7 +128,7 @@ impl Roles {
             bad: None,
             clock: Arc::clone(&clock),
             files: Arc::clone(&files),
-            spool_dir: collector::sink::spool::default_dir(&data_dir),
+            data_dir: data_dir.clone(),
             disk_reserve_bytes: config.stream.disk_reserve,
         };
         let collector = collector::server::start_with(collector_config(config), ports)

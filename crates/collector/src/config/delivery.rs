@@ -43,6 +43,27 @@ pub enum OnFull {
     Buffer,
 }
 
+/// Requests that are too large for a record and cannot be split, or have an event that is too large alone. Their bad rows
+/// hold a tenth of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Oversized {
+    /// Whether the whole payload of each is kept in a file of its own, one line of Base64, which `snowmelt enrich` reads.
+    /// Nothing removes these files but you. Default: false.
+    pub keep: bool,
+    /// Their folder. Default: `oversized` in the data folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dir: Option<PathBuf>,
+    /// What the folder may hold, in bytes; what comes then is not kept, and counted. Default: 1073741824 (1 GiB).
+    pub max_bytes: u64,
+}
+
+impl Default for Oversized {
+    fn default() -> Oversized {
+        Oversized { keep: false, dir: None, max_bytes: 1 << 30 }
+    }
+}
+
 /// The local spool. It is synced by group commit: as soon as the disk is free, for all that came meanwhile.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]

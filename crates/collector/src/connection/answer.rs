@@ -210,7 +210,7 @@ fn records(
         return Ok(Some((Records::from(record.bytes), record.ip_address)));
     }
     let fitted = intake.limits.split(&record, &intake.bad_rows(now), held)?;
-    Ok(Some((Records::from(fitted), record.ip_address)))
+    Ok(Some((Records::of_oversized(fitted, record.bytes), record.ip_address)))
 }
 
 /// The body behind its `Content-Encoding`; the inner error is for a bad row.

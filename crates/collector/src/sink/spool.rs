@@ -311,7 +311,7 @@ fn parse_note(bytes: &[u8]) -> Option<u64> {
 }
 
 /// The folder of the spools where none is named.
-pub fn default_dir(data_dir: &Path) -> PathBuf {
+pub(crate) fn default_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("spool")
 }
 
