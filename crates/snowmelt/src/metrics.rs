@@ -38,6 +38,7 @@ serving::families! {
     SINK_FLIPS = Counter "snowmelt_sink_health_changes_total" ["sink"] "how often that changed";
     SINK_HELD = Gauge "snowmelt_sink_held_records" ["sink"] "records in memory that the sink has not confirmed";
     SINK_HELD_BYTES = Gauge "snowmelt_sink_held_bytes" ["sink"] "their bytes";
+    SINK_OLDEST = Gauge "snowmelt_sink_oldest_seconds" ["sink"] "when the oldest of them came, in seconds since 1970; no sample when there is none";
     SINK_DELIVERED = Counter "snowmelt_sink_delivered_total" ["sink"] "records that went through a buffer or a spool and are confirmed";
     SINK_DELIVERED_BYTES = Counter "snowmelt_sink_delivered_bytes_total" ["sink"] "their bytes";
     SINK_RETRIED = Counter "snowmelt_sink_retried_total" ["sink"] "records that an attempt did not bring to the sink, once for each attempt";
@@ -137,6 +138,7 @@ fn sink(sink: &Store, text: &mut Exposition) {
     text.values(&SINK_RETRIED, [(name, stats.retried())]);
     text.histograms(&SINK_ATTEMPTS, [times(name, &stats.attempts)]);
     let seconds = |at: Timestamp| at.0 as f64 / 1000.0;
+    text.values(&SINK_OLDEST, stats.held_oldest().map(|at| (name, seconds(at))));
     text.values(&SINK_LAST, stats.last_success().map(|at| (name, seconds(at))));
     text.values(&SPOOL_BYTES, [(name, stats.spool_bytes())]);
     text.values(&SPOOL_OLDEST, stats.spool_oldest().map(|at| (name, seconds(at))));

@@ -5,7 +5,7 @@
 //! or was not acknowledged yet. Memory is bounded by [`Settings::bytes_max`]; beyond it nothing is taken.
 //! Time is tokio's, so that a test with a paused clock sees the very delays.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use model::time::Clock;
+use model::time::{Clock, Timestamp};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -78,13 +78,22 @@ struct State {
     /// Everything that is not confirmed: in the buffer, waiting, on its way.
     records: usize,
     bytes: usize,
+    /// How many of those records came when.
+    arrivals: BTreeMap<Timestamp, usize>,
     closed: bool,
 }
 
 #[derive(Debug)]
 struct Held {
     entry: Entry,
+    ticket: Ticket,
+}
+
+/// What goes with a record until it is confirmed.
+#[derive(Clone, Debug)]
+struct Ticket {
     request: Option<Arc<Request>>,
+    arrived: Timestamp,
 }
 
 /// Somebody waits for all records of a request, or of a chunk of the spool.
@@ -122,6 +131,7 @@ impl Delivery {
             full: VecDeque::new(),
             records: 0,
             bytes: 0,
+            arrivals: BTreeMap::new(),
             closed: false,
         };
         let inner = Arc::new(Inner {
@@ -218,6 +228,7 @@ impl Drop for Delivery {
 impl Inner {
     fn take(&self, entries: Vec<Entry>, request: Option<Arc<Request>>) -> Result<(), NotTaken> {
         let bytes: usize = entries.iter().map(Entry::len).sum();
+        let ticket = Ticket { request, arrived: self.clock.now() };
         let mut state = self.lock();
         if state.closed {
             return Err(NotTaken::Closed);
@@ -228,11 +239,12 @@ impl Inner {
         }
         state.records += entries.len();
         state.bytes += bytes;
-        self.stats.holds(state.records, state.bytes);
+        *state.arrivals.entry(ticket.arrived).or_default() += entries.len();
+        self.tell(&state);
         let was_idle = state.buffer.due_at().is_none();
         let held = entries.into_iter().map(|entry| {
             let bytes = entry.len();
-            (Held { entry, request: request.clone() }, bytes)
+            (Held { entry, ticket: ticket.clone() }, bytes)
         });
         let full = state.buffer.push(held.collect(), Instant::now());
         let wake = was_idle || !full.is_empty();
@@ -279,10 +291,10 @@ impl Inner {
     async fn deliver(&self, batch: Vec<Held>) {
         let mut retry = Retry::new(self.settings.backoff, self.settings.retries);
         let mut draining = self.draining.subscribe();
-        let (mut entries, mut requests): (Vec<Entry>, Vec<Option<Arc<Request>>>) =
-            batch.into_iter().map(|held| (held.entry, held.request)).unzip();
+        let (mut entries, mut tickets): (Vec<Entry>, Vec<Ticket>) =
+            batch.into_iter().map(|held| (held.entry, held.ticket)).unzip();
         loop {
-            let failure = self.attempt(&mut entries, &mut requests).await;
+            let failure = self.attempt(&mut entries, &mut tickets).await;
             if entries.is_empty() {
                 return;
             }
@@ -313,11 +325,7 @@ impl Inner {
     }
 
     /// Sends once, and keeps what was not taken. Why, if there is any.
-    async fn attempt(
-        &self,
-        entries: &mut Vec<Entry>,
-        requests: &mut Vec<Option<Arc<Request>>>,
-    ) -> String {
+    async fn attempt(&self, entries: &mut Vec<Entry>, tickets: &mut Vec<Ticket>) -> String {
         let begun = Instant::now();
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, self.sink.send(entries)).await;
         self.stats.attempts.add(begun.elapsed());
@@ -336,23 +344,26 @@ impl Inner {
             reason = refused.reason;
         }
         let (mut records, mut bytes) = (0, 0);
-        for ((entry, request), _) in
-            entries.iter().zip(requests.iter()).zip(&is_refused).filter(|(_, refused)| !**refused)
+        let mut arrivals: BTreeMap<Timestamp, usize> = BTreeMap::new();
+        for ((entry, ticket), _) in
+            entries.iter().zip(tickets.iter()).zip(&is_refused).filter(|(_, refused)| !**refused)
         {
             records += 1;
             bytes += entry.len();
-            request.iter().for_each(|request| request.confirm());
+            *arrivals.entry(ticket.arrived).or_default() += 1;
+            ticket.request.iter().for_each(|request| request.confirm());
         }
         let mut keep = is_refused.iter().copied();
         entries.retain(|_| keep.next().unwrap_or(true));
         let mut keep = is_refused.iter().copied();
-        requests.retain(|_| keep.next().unwrap_or(true));
+        tickets.retain(|_| keep.next().unwrap_or(true));
         if records > 0 {
             self.stats.confirmed(records, bytes, self.clock.now());
             let mut state = self.lock();
             state.records -= records;
             state.bytes -= bytes;
-            self.stats.holds(state.records, state.bytes);
+            state.leave(arrivals);
+            self.tell(&state);
             drop(state);
             self.freed.notify_waiters();
         }
@@ -396,9 +407,28 @@ impl Inner {
         }
     }
 
+    fn tell(&self, state: &State) {
+        let oldest = state.arrivals.first_key_value().map(|(arrived, _)| *arrived);
+        self.stats.holds(state.records, state.bytes, oldest);
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // No panic can happen between two changes that belong together.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Takes note that records of these times are held no more.
+    fn leave(&mut self, arrivals: BTreeMap<Timestamp, usize>) {
+        for (arrived, records) in arrivals {
+            if let Some(left) = self.arrivals.get_mut(&arrived) {
+                *left -= records;
+                if *left == 0 {
+                    self.arrivals.remove(&arrived);
+                }
+            }
+        }
     }
 }
 

@@ -16,6 +16,7 @@ pub struct Stats {
     retried: AtomicU64,
     held: AtomicU64,
     held_bytes: AtomicU64,
+    held_oldest_ms: AtomicI64,
     last_success_ms: AtomicI64,
     spool_bytes: AtomicU64,
     spool_oldest_ms: AtomicI64,
@@ -47,6 +48,11 @@ impl Stats {
         self.held_bytes.load(Ordering::Relaxed)
     }
 
+    /// When the oldest of those records came; `None` when there is none.
+    pub fn held_oldest(&self) -> Option<Timestamp> {
+        Some(self.held_oldest_ms.load(Ordering::Relaxed)).filter(|&ms| ms != 0).map(Timestamp)
+    }
+
     /// When the sink last confirmed a record, if ever.
     pub fn last_success(&self) -> Option<Timestamp> {
         Some(self.last_success_ms.load(Ordering::Relaxed)).filter(|&ms| ms != 0).map(Timestamp)
@@ -72,9 +78,10 @@ impl Stats {
         self.retried.fetch_add(records as u64, Ordering::Relaxed);
     }
 
-    pub(super) fn holds(&self, records: usize, bytes: usize) {
+    pub(super) fn holds(&self, records: usize, bytes: usize, oldest: Option<Timestamp>) {
         self.held.store(records as u64, Ordering::Relaxed);
         self.held_bytes.store(bytes as u64, Ordering::Relaxed);
+        self.held_oldest_ms.store(oldest.map_or(0, |oldest| oldest.0), Ordering::Relaxed);
     }
 
     pub(super) fn spool_takes(&self, bytes: u64) {

@@ -8,12 +8,15 @@ use bytes::Bytes;
 use model::time::Timestamp;
 use std::collections::BTreeSet;
 
-#[derive(Debug)]
-struct FixedClock;
+const BEGIN: Timestamp = Timestamp(1_700_000_000_123);
 
-impl Clock for FixedClock {
+/// Goes with tokio's time.
+#[derive(Debug)]
+struct TestClock(Instant);
+
+impl Clock for TestClock {
     fn now(&self) -> Timestamp {
-        Timestamp(1_700_000_000_123)
+        Timestamp(BEGIN.0 + i64::try_from(self.0.elapsed().as_millis()).unwrap())
     }
 }
 
@@ -36,7 +39,13 @@ fn settings() -> Settings {
 
 fn start(sink: &Scripted, settings: Settings) -> Delivery {
     let sink = Arc::new(sink.clone());
-    Delivery::start(sink, settings, Arc::new(FixedClock), Random::seeded(SEED), &Handle::current())
+    Delivery::start(
+        sink,
+        settings,
+        Arc::new(TestClock(Instant::now())),
+        Random::seeded(SEED),
+        &Handle::current(),
+    )
 }
 
 fn record(number: usize) -> Entry {
@@ -132,7 +141,8 @@ async fn only_the_refused_records_are_sent_again_with_the_delays_of_the_formula(
     assert_eq!(taken(&sink), all(0..90));
     let stats = delivery.stats();
     assert_eq!((stats.delivered(), stats.held(), stats.retried()), (90, 0, 50));
-    assert_eq!(stats.last_success(), Some(Timestamp(1_700_000_000_123)));
+    let waited: u128 = 500 + expect.iter().sum::<u128>();
+    assert_eq!(stats.last_success(), Some(Timestamp(BEGIN.0 + i64::try_from(waited).unwrap())));
 }
 
 #[tokio::test(start_paused = true)]
@@ -146,6 +156,7 @@ async fn an_outage_loses_nothing_and_its_end_is_noticed_at_once() {
     }
     assert!(!delivery.health().is_healthy());
     assert!(sink.taken().is_empty());
+    assert_eq!(delivery.stats().held_oldest(), Some(BEGIN), "an hour ago");
     let last = waits(&sink).into_iter().max().unwrap();
     assert!(last > 60_000, "after an hour attempts are rare: {last} ms");
     sink.recover();
@@ -156,7 +167,31 @@ async fn an_outage_loses_nothing_and_its_end_is_noticed_at_once() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert!(back.elapsed() < Duration::from_secs(2), "{:?}", back.elapsed());
+    assert_eq!(delivery.stats().held_oldest(), None);
     assert_eq!(taken(&sink), all(0..=100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_oldest_that_is_held_is_the_oldest_that_was_refused() {
+    let sink = Scripted::new("good");
+    let second = record(1).bytes;
+    let mut attempts = 0;
+    sink.set(true, move |batch| {
+        attempts += 1;
+        let is_refused = |at: &usize| attempts == 1 && batch[*at].bytes == second;
+        Reply::Refuse((0..batch.len()).filter(is_refused).collect())
+    });
+    let delivery = start(&sink, settings());
+    for number in 0..3 {
+        delivery.take(records([number])).unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let oldest = || delivery.stats().held_oldest().map(|at| at.0 - BEGIN.0);
+    assert_eq!((oldest(), delivery.stats().held()), (Some(0), 3));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!((oldest(), delivery.stats().held()), (Some(100), 1));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!((oldest(), delivery.stats().held()), (None, 0));
 }
 
 #[tokio::test(start_paused = true)]
