@@ -5,6 +5,7 @@ use crate::config::{Config, Profile};
 use crate::connection;
 use crate::intake::Intake;
 use crate::places::Place;
+use ipnetwork::IpNetwork;
 use model::time::Clock;
 use std::cell::OnceCell;
 use std::net::{IpAddr, Ipv4Addr};
@@ -56,6 +57,14 @@ pub fn setting(number: u8) -> Config {
     }
     if is_on(5) {
         config.redirect_domains = vec!["a.example".to_owned()];
+    }
+    if is_on(6) {
+        config.ip.headers = vec!["X-Client".to_owned(), "X-Forwarded-For".to_owned()];
+        config.ip.anonymize.ipv4_octets = 1;
+        config.ip.anonymize.ipv6_segments = 5;
+    }
+    if is_on(7) {
+        config.ip.trusted_proxies = vec![IpNetwork::from(PEER)];
     }
     config
 }
