@@ -212,7 +212,7 @@ impl Shared {
                 }
                 _ => *removal_is_pending = true,
             }
-            oldest.set_file(None);
+            oldest.close();
             self.open().retain(|segment| !Arc::ptr_eq(segment, &oldest));
         }
     }
@@ -232,7 +232,7 @@ impl Shared {
         if open.len() > OPEN_FILES_MAX
             && let Some(oldest) = open.pop_front()
         {
-            oldest.set_file(None);
+            oldest.close();
         }
     }
 

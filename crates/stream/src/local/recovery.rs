@@ -46,7 +46,7 @@ pub(crate) fn open(
         at: tail.end_at,
         file_bytes: tail.file_bytes,
     };
-    last.set_file(Some(tail.file));
+    last.set_file(tail.file);
     let shared = Shared::new(files, dir, partition, options, segments, (end, tail.end_at));
     let mut writer = Writer::new(active, tail.end, tail.next_batch, end);
     if !is_of_our_kind {

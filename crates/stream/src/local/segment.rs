@@ -44,6 +44,10 @@ pub(crate) const NUMBER_MAX: u64 = 1 << 62;
 /// How far entries of the index lie apart, in bytes.
 const INDEX_STEP: u64 = 64 << 10;
 
+/// How far they lie apart in a segment whose file is closed: what is kept of a log for long must take no memory to speak
+/// of (16 bytes a MiB), and finding a place in it costs one window of reading in any case.
+const CLOSED_INDEX_STEP: u64 = 1 << 20;
+
 /// How many places are remembered at which readers stopped.
 const STOPS_MAX: usize = 8;
 
@@ -239,7 +243,7 @@ pub(crate) struct Segment {
 /// Places in a segment: the offset of a record, and the byte at which it begins.
 #[derive(Debug, Default)]
 struct Index {
-    /// Every 64 KiB of what was written or read so far, in order.
+    /// Every 64 KiB of what was written or read so far, in order; every MiB once the file was closed.
     sparse: Vec<(u64, u64)>,
     /// Where readers stopped lately, which is where they go on.
     stops: VecDeque<(u64, u64)>,
@@ -261,9 +265,24 @@ impl Segment {
         Ok((file, true))
     }
 
-    /// Keeps or forgets an open file.
-    pub(crate) fn set_file(&self, file: Option<Arc<dyn File>>) {
-        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = file;
+    /// Keeps an open file.
+    pub(crate) fn set_file(&self, file: Arc<dyn File>) {
+        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
+    }
+
+    /// Forgets the open file, and most of the index.
+    pub(crate) fn close(&self) {
+        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept_at = RECORDS_AT;
+        index.sparse.retain(|&(_, at)| {
+            let far = kept_at + CLOSED_INDEX_STEP <= at;
+            if far {
+                kept_at = at;
+            }
+            far
+        });
+        index.sparse.shrink_to_fit();
     }
 
     /// The nearest known place of a record at or below `offset`.
@@ -353,5 +372,19 @@ mod tests {
         assert_eq!(segment.place_before(60), (60, RECORDS_AT + INDEX_STEP * 2));
         assert_eq!(segment.place_before(99), (70, RECORDS_AT + INDEX_STEP * 3));
         assert_eq!(segment.place_before(1000), (100, RECORDS_AT + INDEX_STEP * 4));
+    }
+
+    #[test]
+    fn a_closed_segment_knows_a_place_for_each_mebibyte_and_learns_again() {
+        let segment = Segment::new(PathBuf::new(), header());
+        (1..=1024).for_each(|step| segment.learn(100 + step, RECORDS_AT + INDEX_STEP * step));
+        assert_eq!(segment.index.lock().unwrap().sparse.len(), 1024);
+        segment.close();
+        let sparse = segment.index.lock().unwrap().sparse.clone();
+        assert_eq!((sparse.len(), sparse[0]), (64, (116, RECORDS_AT + CLOSED_INDEX_STEP)));
+        assert_eq!(segment.place_before(115), (42, RECORDS_AT));
+        assert_eq!(segment.place_before(131), (116, RECORDS_AT + CLOSED_INDEX_STEP));
+        segment.learn(125, RECORDS_AT + INDEX_STEP * 25);
+        assert_eq!(segment.place_before(131), (125, RECORDS_AT + INDEX_STEP * 25));
     }
 }

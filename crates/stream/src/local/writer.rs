@@ -257,7 +257,7 @@ impl Writer {
         };
         let next = install(&*shared.files, &shared.dir, header, &*prepared.file)?;
         let next = Arc::new(next);
-        next.set_file(Some(Arc::clone(&prepared.file)));
+        next.set_file(Arc::clone(&prepared.file));
         shared.publish(|tail| {
             if is_untouched {
                 tail.segments.pop_back();
@@ -275,7 +275,7 @@ impl Writer {
             },
         );
         if is_untouched {
-            sealed.segment.set_file(None);
+            sealed.segment.close();
         } else {
             shared.opened(&sealed.segment);
         }
@@ -381,7 +381,7 @@ pub(crate) fn first_segment(
         Ok(segment) => Arc::new(segment),
         Err(NoSegment::Now(error) | NoSegment::Ever(error)) => return Err(error),
     };
-    segment.set_file(Some(Arc::clone(&file)));
+    segment.set_file(Arc::clone(&file));
     Ok(Active { segment, file, at: RECORDS_AT, file_bytes })
 }
 
