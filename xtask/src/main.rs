@@ -38,7 +38,8 @@ fn main() -> ExitCode {
     let rest = arguments.get(1..).unwrap_or_default();
     let done = match arguments.first().map(String::as_str) {
         Some("test") if rest.is_empty() => test(),
-        Some("setup") if rest.is_empty() => setup::trackers()
+        Some("setup") if rest.is_empty() => setup::pg_server()
+            .and_then(|()| setup::trackers())
             .and_then(|trackers| Ok((trackers, setup::browser()?, setup::pg_clients()?)))
             .map(|(trackers, browser, clients)| {
                 println!("ready: TRACKERS_DIR={}", trackers.display());
@@ -69,6 +70,7 @@ fn test() -> Result<()> {
     let trackers = step("set-up: trackers", setup::trackers)?;
     let browser = step("set-up: browser", setup::browser)?;
     let pg_clients = step("set-up: clients of PostgreSQL", setup::pg_clients)?;
+    step("set-up: PostgreSQL server", setup::pg_server)?;
     step("format", || cargo(&["fmt", "--all", "--check"]))?;
     // The tests build all code; running them first leaves clippy and docs little to do.
     step("tests", || {

@@ -1,6 +1,6 @@
 //! Installs what the tests need besides the toolchain: the real Python, Node and browser trackers, and clients of
-//! PostgreSQL, by name from their registries, into folders beside the build; psql and Chromium into the system. Done once;
-//! a changed version list does it again.
+//! PostgreSQL, by name from their registries, into folders beside the build; psql, a PostgreSQL server and Chromium into the
+//! system. Done once; a changed version list does it again.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -103,6 +103,23 @@ fn psql() -> Result<()> {
     system_package(Path::new("/usr/bin/psql"), "postgresql-client")
 }
 
+/// Sees to it that a PostgreSQL server can be started, which look-ups are tested against: that of the system, or the one
+/// in the folder that `POSTGRESQL_BIN` names.
+///
+/// # Errors
+/// When it is not there and cannot be installed.
+pub(crate) fn pg_server() -> Result<()> {
+    if std::env::var_os("POSTGRESQL_BIN").is_some() {
+        return Ok(());
+    }
+    // Debian keeps each version's programs in a folder of their own, off the path.
+    let is_there = || {
+        let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+        versions.map(|version| version.path().join("bin/initdb")).any(|it| it.exists())
+    };
+    install("the PostgreSQL server", "postgresql", is_there)
+}
+
 /// Installs a package of Debian where its program is missing and we may.
 fn system_package(program: &Path, package: &str) -> Result<()> {
     let name = program.file_name().unwrap_or_default();
@@ -112,10 +129,14 @@ fn system_package(program: &Path, package: &str) -> Result<()> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         program.exists() || std::env::split_paths(&path).any(on_path)
     };
+    install(&name.to_string_lossy(), package, is_there)
+}
+
+fn install(what: &str, package: &str, is_there: impl Fn() -> bool) -> Result<()> {
     if is_there() {
         return Ok(());
     }
-    let hint = format!("{} is missing: install it (Debian: {package})", name.to_string_lossy());
+    let hint = format!("{what} is missing: install it (Debian: {package})");
     let mut install = Command::new("apt-get");
     install.args(["install", "--yes", "--quiet", "--no-install-recommends", package]);
     crate::run(Command::new("apt-get").args(["update", "--quiet"])).context(hint.clone())?;

@@ -11,7 +11,8 @@
 //! - [`driver`]: a record to its outcomes.
 //! - [`answers`]: what is known, in memory and as facts, and the asking.
 //! - [`ask`], [`http`]: one question to one registry.
-//! - [`look_ups`], [`look_up_http`]: what enrichments ask the world outside, recorded for each record.
+//! - [`look_ups`]: what enrichments ask the world outside, recorded for each record; [`outside`]: who is asked, over
+//!   HTTP or as a database.
 
 pub mod registry;
 
@@ -43,7 +44,17 @@ mod look_up_facts;
 
 pub mod look_ups;
 
+pub mod outside;
+
 pub mod look_up_http;
+
+pub mod look_up_sql;
+
+mod postgres;
+
+mod any_certificate;
+
+mod pauses;
 
 #[cfg(test)]
 mod scripted;

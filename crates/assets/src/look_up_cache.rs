@@ -96,7 +96,7 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
-    use enrich::look_up::HttpRequest;
+    use enrich::look_up::{Holds, HttpRequest, Request};
     use serde_json::json;
 
     use super::*;
@@ -105,11 +105,13 @@ mod tests {
         let request = HttpRequest {
             method: "GET",
             uri: uri.to_owned(),
+            secret: None,
             body: None,
             timeout_ms: 1,
             basic: None,
         };
-        Question { enrichment: "e", request, cache: Cache { size, ttl_s } }
+        let (request, cache) = (Request::Http(request), Cache { size, ttl_s });
+        Question { enrichment: "e", request, cache, holds: Holds::ForTheRecord }
     }
 
     #[test]

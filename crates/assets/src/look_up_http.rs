@@ -5,11 +5,10 @@
 //! after the time that the configuration gives. A host that fails again and again is left alone for a while.
 //! Snowplow: `enrichments.md` 21.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::str::FromStr;
+use std::time::Duration;
 
 use enrich::look_up::{Answer, HttpRequest};
 use serde_json::Value;
@@ -20,7 +19,7 @@ use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Error};
 
 use crate::http::tls;
-use crate::look_ups::LookUp;
+use crate::pauses::Pauses;
 
 /// The largest answer.
 const BODY_BYTES_MAX: u64 = 1 << 20;
@@ -28,28 +27,66 @@ const BODY_BYTES_MAX: u64 = 1 << 20;
 /// The deepest answer; its root is level 1.
 const DEPTH_MAX: usize = 64;
 
-/// So many failures of a host, one after another, and it is left alone.
-const FAILURES_MAX: u32 = 5;
-
-/// For so long.
-const PAUSE: Duration = Duration::from_secs(10);
-
 /// Asks HTTP APIs.
 pub struct LookUpHttp {
     agent: Agent,
-    hosts: Mutex<HashMap<String, Host>>,
+    pauses: Pauses,
 }
 
-#[derive(Clone, Copy, Default)]
-struct Host {
-    failures: u32,
-    paused_until: Option<Instant>,
+/// A host that may be asked although its address lies inside the machine or its network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AllowedHost {
+    /// As the configurations of enrichments name it: a name, or an address. In lower case.
+    host: String,
+    /// None: every port.
+    port: Option<u16>,
+}
+
+/// A text that names no host.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is no host: write `host`, `host:port` or `[address]:port`, without a scheme or a path"
+)]
+pub struct InvalidHost(String);
+
+impl FromStr for AllowedHost {
+    type Err = InvalidHost;
+
+    fn from_str(text: &str) -> Result<AllowedHost, InvalidHost> {
+        let invalid = || InvalidHost(text.to_owned());
+        let in_brackets = text.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+        let (host, port) = match in_brackets {
+            Some((address, "")) => (address, None),
+            Some((address, rest)) => (address, Some(rest.strip_prefix(':').ok_or_else(invalid)?)),
+            // An IPv6 address without brackets has more than one colon.
+            None => match text.split_once(':').filter(|(_, port)| !port.contains(':')) {
+                Some((host, port)) => (host, Some(port)),
+                None => (text, None),
+            },
+        };
+        let is_address = host.parse::<Ipv6Addr>().is_ok();
+        let is_name = !host.is_empty()
+            && host.bytes().all(|it| it.is_ascii_alphanumeric() || b"-._".contains(&it));
+        let port = port.map(|port| port.parse::<u16>().map_err(|_| invalid())).transpose()?;
+        match is_name || is_address {
+            true => Ok(AllowedHost { host: host.to_ascii_lowercase(), port }),
+            false => Err(invalid()),
+        }
+    }
+}
+
+impl AllowedHost {
+    fn is_of(&self, uri: &Uri) -> bool {
+        let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        let otherwise = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+        let port = uri.port_u16().unwrap_or(otherwise);
+        self.host.eq_ignore_ascii_case(host) && self.port.is_none_or(|allowed| allowed == port)
+    }
 }
 
 impl LookUpHttp {
-    /// `allowed` are the hosts, as the configurations name them (`localhost`, `10.0.0.7`), that may lie inside the
-    /// machine or its network.
-    pub fn new(allowed: Vec<String>) -> LookUpHttp {
+    /// `allowed` are the hosts that may lie inside the machine or its network.
+    pub fn new(allowed: Vec<AllowedHost>) -> LookUpHttp {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -60,13 +97,13 @@ impl LookUpHttp {
             .build();
         let guard = Guard { inner: DefaultResolver::default(), allowed };
         let agent = Agent::with_parts(config, DefaultConnector::default(), guard);
-        LookUpHttp { agent, hosts: Mutex::default() }
+        LookUpHttp { agent, pauses: Pauses::default() }
     }
 
     fn ask(&self, request: &HttpRequest) -> Result<Vec<u8>, String> {
         let builder = Request::builder()
             .method(request.method)
-            .uri(&request.uri)
+            .uri(whole_uri(request))
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::ACCEPT, "*/*");
         let builder = match &request.basic {
@@ -90,41 +127,19 @@ impl LookUpHttp {
         body.map_err(|error| describe(&error, request.timeout_ms))
     }
 
-    /// Whether the host is to be left alone.
-    fn is_paused(&self, host: &str) -> bool {
-        let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        let until = hosts.get(host).and_then(|host| host.paused_until);
-        until.is_some_and(|until| Instant::now() < until)
-    }
-
-    fn note(&self, host: String, failed: bool) {
-        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        if !failed {
-            hosts.remove(&host);
-            return;
-        }
-        let host = hosts.entry(host).or_default();
-        host.failures += 1;
-        if host.failures >= FAILURES_MAX {
-            // After the pause one failure is enough for another.
-            host.paused_until = Some(Instant::now() + PAUSE);
-        }
-    }
-}
-
-impl LookUp for LookUpHttp {
-    fn look_up(&self, request: &HttpRequest) -> Answer {
+    /// What is answered, in words that hold no secret where it is an error.
+    pub fn look_up(&self, request: &HttpRequest) -> Answer {
         let uri: Option<Uri> = request.uri.parse().ok();
         let host = uri.and_then(|uri| uri.authority().map(|it| it.as_str().to_owned()));
         let host = host.unwrap_or_default();
-        if self.is_paused(&host) {
-            return Err(format!("{request}: left alone after {FAILURES_MAX} failures"));
+        if self.pauses.holds(&host) {
+            return Err(format!("{request}: {}", Pauses::WHY));
         }
         let answered = self.ask(request);
         // A status that refuses this question says nothing about others.
         let failed =
             answered.as_ref().is_err_and(|what| !what.starts_with("Request failed with status 4"));
-        self.note(host, failed);
+        self.pauses.note(host, failed);
         let body = answered.map_err(|what| format!("{request}: {what}"))?;
         let value: Value = serde_json::from_slice(&body)
             .map_err(|_| format!("{request}: the answer is not JSON"))?;
@@ -144,7 +159,7 @@ impl fmt::Debug for LookUpHttp {
 /// Resolves names, and refuses addresses that an event must not reach.
 struct Guard {
     inner: DefaultResolver,
-    allowed: Vec<String>,
+    allowed: Vec<AllowedHost>,
 }
 
 impl Resolver for Guard {
@@ -155,8 +170,7 @@ impl Resolver for Guard {
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, Error> {
         let found = self.inner.resolve(uri, config, timeout)?;
-        let host = uri.host().unwrap_or_default();
-        if self.allowed.iter().any(|allowed| allowed == host) {
+        if self.allowed.iter().any(|allowed| allowed.is_of(uri)) {
             return Ok(found);
         }
         // One inner address among others is as bad as none but inner ones.
@@ -175,7 +189,9 @@ impl fmt::Debug for Guard {
 
 /// Why an address is refused.
 #[derive(Debug, thiserror::Error)]
-#[error("its address lies inside this machine or its network, and its host is not allowed")]
+#[error(
+    "its address lies inside this machine or its network, and its host is not among `enrich.look-up-hosts`"
+)]
 struct Inside;
 
 /// Whether an address is one of the public network: not of this machine, this network, a cloud's metadata, or special.
@@ -211,6 +227,23 @@ fn is_outside_v6(v6: Ipv6Addr) -> bool {
     }
     // Only 2000::/3 is public. 2002::/16 and 2001::/32 are tunnels to IPv4 addresses.
     (a & 0xe000) == 0x2000 && a != 0x2002 && !(a == 0x2001 && b == 0)
+}
+
+/// The address with the parameter that is shown to nobody.
+fn whole_uri(request: &HttpRequest) -> String {
+    let HttpRequest { uri, secret, .. } = request;
+    let Some((name, value)) = secret else { return uri.clone() };
+    let mark = if uri.contains('?') { '&' } else { '?' };
+    let mut whole = format!("{uri}{mark}{name}=");
+    for byte in value.bytes() {
+        match byte {
+            byte if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
+                whole.push(byte.into());
+            }
+            byte => whole.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    whole
 }
 
 fn describe(error: &Error, timeout_ms: u32) -> String {
@@ -289,6 +322,48 @@ mod tests {
         {
             assert!(is_outside(outside.parse().unwrap()), "{outside}");
         }
+    }
+
+    #[test]
+    fn an_allowed_host_is_one_host_and_one_port_if_it_names_one() {
+        let is_of = |allowed: &str, uri: &str| {
+            allowed.parse::<AllowedHost>().unwrap().is_of(&uri.parse().unwrap())
+        };
+        for (allowed, uri, expected) in [
+            ("localhost", "http://localhost:9000/a", true),
+            ("LocalHost", "http://LOCALHOST/a", true),
+            ("localhost:9000", "http://localhost:9000/a", true),
+            ("localhost:9000", "http://localhost:9001/a", false),
+            ("crm.internal:443", "https://crm.internal/a", true),
+            ("crm.internal:443", "http://crm.internal/a", false),
+            ("crm.internal", "http://other.crm.internal/a", false),
+            ("10.0.0.7", "http://10.0.0.70/", false),
+            ("[::1]:80", "http://[::1]/", true),
+            ("::1", "http://[::1]:8080/", true),
+            ("[fd00::7]", "http://[fd00::8]/", false),
+        ] {
+            assert_eq!(is_of(allowed, uri), expected, "{allowed} {uri}");
+        }
+        for odd in ["", "http://localhost", "localhost/a", "localhost:x", "[::1", "a b", "*", ":80"]
+        {
+            let error = odd.parse::<AllowedHost>().unwrap_err().to_string();
+            assert!(error.contains("is no host"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_secret_parameter_is_sent_and_not_shown() {
+        let request = |uri: &str| HttpRequest {
+            method: "GET",
+            uri: uri.to_owned(),
+            secret: Some(("app_id", "a b&c".to_owned())),
+            body: None,
+            timeout_ms: 1,
+            basic: None,
+        };
+        assert_eq!(whole_uri(&request("http://a/b")), "http://a/b?app_id=a%20b%26c");
+        assert_eq!(whole_uri(&request("http://a/b?c=1")), "http://a/b?c=1&app_id=a%20b%26c");
+        assert_eq!(request("http://a/b").to_string(), "GET http://a/b");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use enrich::look_up::{self, Answer, HttpRequest, Question};
+use enrich::look_up::{self, Answer, Question, Request};
 use model::files::Files;
 use model::position::RawRecord;
 
@@ -21,7 +21,7 @@ use crate::look_up_facts::LookUpFacts;
 /// Asks the world outside. Blocking, as long as the request allows.
 pub trait LookUp: Send + Sync + Debug {
     /// What is answered, in words that hold no secret where it is an error.
-    fn look_up(&self, request: &HttpRequest) -> Answer;
+    fn look_up(&self, request: &Request) -> Answer;
 }
 
 /// Where answers come from.

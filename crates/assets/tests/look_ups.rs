@@ -11,12 +11,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use assets::look_up_http::LookUpHttp;
 use assets::look_ups::LookUp;
+use assets::outside::Outside;
 use assets::{Answers, Driver, Error};
 use enrich::enrichments::{Assets, Config};
 use enrich::iglu::Schemas;
-use enrich::look_up::{Answer, HttpRequest};
+use enrich::look_up::{Answer, HttpRequest, Request};
 use enrich::{Enrichments, Outcome, Recipe, Settings};
 use model::bad_row::BadRow;
 use model::iglu::SchemaKey;
@@ -29,15 +29,19 @@ use tempfile::TempDir;
 use loopback::{Behaviour, Registry};
 
 fn allowed() -> Arc<dyn LookUp> {
-    Arc::new(LookUpHttp::new(vec!["127.0.0.1".to_owned()]))
+    Arc::new(Outside::new(vec!["127.0.0.1".parse().unwrap()]))
 }
 
 fn request(uri: String) -> HttpRequest {
-    HttpRequest { method: "GET", uri, body: None, timeout_ms: 5000, basic: None }
+    HttpRequest { method: "GET", uri, secret: None, body: None, timeout_ms: 5000, basic: None }
+}
+
+fn ask(asked: &Arc<dyn LookUp>, request: &HttpRequest) -> Answer {
+    asked.look_up(&Request::Http(request.clone()))
 }
 
 fn get(api: &Registry, path: &str) -> Answer {
-    allowed().look_up(&request(format!("{}{path}", api.uri())))
+    ask(&allowed(), &request(format!("{}{path}", api.uri())))
 }
 
 #[test]
@@ -76,7 +80,7 @@ fn a_slow_api_ends_at_the_time_of_the_configuration() {
         api.behave_at("/slow", behaviour);
         let begun = Instant::now();
         let slow = HttpRequest { timeout_ms: 300, ..request(format!("{}/slow", api.uri())) };
-        let what = allowed().look_up(&slow).unwrap_err();
+        let what = ask(&allowed(), &slow).unwrap_err();
         assert!(what.contains("300 ms") || what.contains("larger than"), "{what}");
         assert!(begun.elapsed() < Duration::from_secs(30));
     }
@@ -88,11 +92,21 @@ fn inner_addresses_are_reached_only_where_they_are_allowed() {
     api.answer_at("/a", 200, "{}");
     for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"] {
         let uri = format!("http://{host}:{}/a", api.address.port());
-        let what = LookUpHttp::new(Vec::new()).look_up(&request(uri)).unwrap_err();
+        let nobody: Arc<dyn LookUp> = Arc::new(Outside::new(Vec::new()));
+        let what = ask(&nobody, &request(uri)).unwrap_err();
         assert!(what.contains("inside this machine"), "{host}: {what}");
     }
     assert_eq!(api.connections(), 0);
     assert!(get(&api, "/a").is_ok());
+    // A port that is named is the only one.
+    let port = api.address.port();
+    for (allowed, is_good) in
+        [(format!("127.0.0.1:{port}"), true), (format!("127.0.0.1:{}", port ^ 1), false)]
+    {
+        let some: Arc<dyn LookUp> = Arc::new(Outside::new(vec![allowed.parse().unwrap()]));
+        let answer = ask(&some, &request(format!("{}/a", api.uri())));
+        assert_eq!(answer.is_ok(), is_good, "{allowed}: {answer:?}");
+    }
 }
 
 #[test]
@@ -105,7 +119,7 @@ fn method_body_and_password_arrive_and_no_error_repeats_a_secret() {
         basic: Some(("me".to_owned(), "s3cret".to_owned())),
         ..request(format!("{}/a?key=s3cret", api.uri()))
     };
-    let what = allowed().look_up(&post).unwrap_err();
+    let what = ask(&allowed(), &post).unwrap_err();
     assert!(what.contains("POST") && !what.contains("s3cret"), "{what}");
     let came = api.requests().remove(0);
     assert_eq!((came.method.as_str(), came.body.as_str()), ("POST", r#"{"uid":"7"}"#));
@@ -121,12 +135,12 @@ fn method_body_and_password_arrive_and_no_error_repeats_a_secret() {
 fn a_host_that_fails_again_and_again_is_left_alone() {
     let api = Registry::start();
     api.answer_at("/bad", 500, "{}");
-    let ask = allowed();
+    let asked = allowed();
     let bad = request(format!("{}/bad", api.uri()));
     for _ in 0..5 {
-        assert!(ask.look_up(&bad).unwrap_err().contains("status 500"));
+        assert!(ask(&asked, &bad).unwrap_err().contains("status 500"));
     }
-    assert!(ask.look_up(&bad).unwrap_err().contains("left alone"));
+    assert!(ask(&asked, &bad).unwrap_err().contains("left alone"));
     assert_eq!(api.requests().len(), 5);
 }
 

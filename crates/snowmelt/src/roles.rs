@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use assets::ask::Ask;
 use assets::enrichments::Source;
+use assets::outside::Outside;
 use assets::resolver_config::ResolverConfig;
 use assets::{Answers, Driver, Folders};
 use batch::archiver::Archiver;
@@ -410,7 +411,7 @@ impl Recipes {
             .map_or(assets::answers::IN_MEMORY_DEFAULT, |resolver| resolver.in_memory_max);
         let answers = Answers::open(Arc::clone(files), data_dir, ask, in_memory_max)
             .context("open the facts")?
-            .looking_up(Arc::new(assets::look_up_http::LookUpHttp::new(Vec::new())));
+            .looking_up(Arc::new(Outside::new(Vec::new())));
         let (files, enrich) = (Arc::clone(files), config.enrich.clone());
         let enrichments = Source::new(Arc::clone(&files), enrich.configured());
         Ok(Recipes { files, enrich, enrichments, resolver, answers: Arc::new(answers) })

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::inputs::{self, Found, Source, cell_text};
 use super::{Assets, Enrichment, Kind, Work, configured};
 use crate::json_path::JsonPath;
-use crate::look_up::{Cache, HttpRequest, Question};
+use crate::look_up::{Cache, Holds, HttpRequest, Question, Request};
 
 pub(super) const KIND: Kind = Kind {
     name: "api_request_enrichment_config",
@@ -146,7 +146,7 @@ impl ApiRequest {
             Value::Object(texts.collect()).to_string()
         });
         let (timeout_ms, basic) = (self.timeout_ms, self.basic.clone());
-        Some(HttpRequest { method: self.method, uri, body, timeout_ms, basic })
+        Some(HttpRequest { method: self.method, uri, secret: None, body, timeout_ms, basic })
     }
 
     /// The entities that an answer holds, all or none.
@@ -170,7 +170,9 @@ impl ApiRequest {
 impl Enrichment for ApiRequest {
     fn run(&self, work: &mut Work<'_>) -> Result<(), Vec<EnrichmentError>> {
         let Some(request) = self.request(work) else { return Ok(()) };
-        let question = Question { enrichment: KIND.name, request, cache: self.cache };
+        let request = Request::Http(request);
+        let holds = Holds::ForTheRecord;
+        let question = Question { enrichment: KIND.name, request, cache: self.cache, holds };
         let Some(answer) = work.look_ups.ask(question) else { return Ok(()) };
         let entities = answer.as_ref().map_err(String::clone).and_then(|it| self.entities(it));
         match entities {
@@ -282,7 +284,10 @@ mod tests {
     fn asked(trial: &Trial, parameters: &[(&str, &str)]) -> Option<HttpRequest> {
         let missing = trial.try_outcomes(parameters).err()?;
         assert!(missing.schemas.is_empty() && missing.look_ups.len() == 1, "{missing:?}");
-        Some(missing.look_ups[0].request.clone())
+        match &missing.look_ups[0].request {
+            Request::Http(request) => Some(request.clone()),
+            other => panic!("{other:?}"),
+        }
     }
 
     fn answered(trial: &mut Trial, answer: Answer) {

@@ -334,6 +334,9 @@ fn why_left_out(config: &Config) -> Option<String> {
     Some(format!("{}: {} is left out: {why}", config.file, key.name()))
 }
 
+/// Parts of a configuration that hold secrets: what is wrong there is said without repeating what is there.
+const SECRETS: [&str; 3] = ["/apiKey", "/authentication", "/database"];
+
 /// Checks a configuration's data against the kind's schema.
 fn check(kind: &Kind, data: &Value) -> Result<(), String> {
     let schema: Value = serde_json::from_str(kind.schema).expect("the schema is JSON");
@@ -342,6 +345,9 @@ fn check(kind: &Kind, data: &Value) -> Result<(), String> {
         .iter_errors(data)
         .map(|error| match error.instance_path().as_str() {
             "" => error.to_string(),
+            path if SECRETS.iter().any(|name| path.contains(name)) => {
+                format!("{path}: {}", error.masked())
+            }
             path => format!("{path}: {error}"),
         })
         .collect();

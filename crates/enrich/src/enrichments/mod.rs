@@ -27,6 +27,7 @@ mod page_url;
 mod pii;
 mod referer_parser;
 mod referrer;
+mod sql_query;
 mod ua_parser;
 mod yauaa;
 
@@ -140,7 +141,8 @@ const ORDER: &[Place] = &[
     Place::Configured(&bot_detection::KIND),
     // After all that makes entities without asking anybody: a script sees what they have made, and the whole address.
     Place::Configured(&javascript::KIND),
-    Place::Configured(&api_request::KIND), // After the scripts: it may ask with what they have made.
+    Place::Configured(&sql_query::KIND), // After the scripts: it may ask with what they have made.
+    Place::Configured(&api_request::KIND), // After sql_query: it may ask with what the rows have said.
     Place::Configured(&anon_ip::KIND),     // After all that needs the whole address.
     Place::Configured(&pii::KIND),         // After all that needs the clear values.
     Place::Configured(&event_spec::KIND), // Last: it counts the entities that all others have made.
@@ -156,7 +158,6 @@ const LEFT_OUT: &[(&str, &str)] = &[
         "weather_enrichment_config",
         "Snowplow runs it before there is a location, so that every event fails; remove the file",
     ),
-    ("sql_query_enrichment_config", "it is not made yet"),
     ("currency_conversion_config", "it is not made yet"),
 ];
 
