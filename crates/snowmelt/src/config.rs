@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use assets::enrichments::{Configured, Source};
+use assets::look_up_http::AllowedHost;
 use assets::resolver_config::ResolverConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -65,6 +66,10 @@ pub(crate) struct Enrich {
     /// referer_parser and ua_parser, with the lists that are built in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) enrichments: Option<PathBuf>,
+    /// Hosts that look-ups over HTTP (`api_request_enrichment_config`, a mirror of exchange rates) may ask although their
+    /// addresses lie inside this machine or its network, each `host` or `host:port`, as the configurations name them.
+    /// Default: none, since whoever sends events has a part in what is asked. SQL databases need no entry.
+    pub(crate) look_up_hosts: Vec<String>,
     /// The deepest nesting of a JSON text; deeper ones are bad rows. Default: 50.
     pub(crate) json_depth_max: u32,
     /// The largest enriched event or bad row, in bytes; larger ones become a size violation. Default: 1000000.
@@ -120,6 +125,7 @@ impl Default for Enrich {
             schemas: Vec::new(),
             resolver: None,
             enrichments: None,
+            look_up_hosts: Vec::new(),
             json_depth_max: settings.json_depth_max,
             record_bytes_max: settings.record_bytes_max,
             accept_invalid: settings.accept_invalid,
@@ -138,6 +144,14 @@ impl Enrich {
     pub(crate) fn resolver_config(&self) -> Result<Option<ResolverConfig>> {
         let named = self.resolver.as_deref();
         Ok(named.map(|named| ResolverConfig::read(&Disk, named)).transpose()?)
+    }
+
+    /// The hosts of `look-up-hosts`.
+    ///
+    /// # Errors
+    /// For the first one that is no host.
+    pub(crate) fn allowed_hosts(&self) -> Result<Vec<AllowedHost>> {
+        Ok(self.look_up_hosts.iter().map(|host| host.parse()).collect::<Result<_, _>>()?)
     }
 
     /// Where the enrichments come from.
@@ -337,6 +351,9 @@ fn check(config: &Config) -> Result<()> {
     if let Err(error) = config.enrich.settings().check() {
         problems.push(format!("`enrich.atomic-field-limits`: {error}"));
     }
+    if let Err(error) = config.enrich.allowed_hosts() {
+        problems.push(format!("`enrich.look-up-hosts`: {error}"));
+    }
     for place in &config.enrich.schemas {
         if !place.is_dir() && !place.is_file() {
             let place = place.display();
@@ -534,6 +551,18 @@ mod tests {
         let dumped = dump(&load_with(&[&set], &[]).unwrap()).unwrap();
         assert!(dumped.contains("resolver = ") && !dumped.contains("s3cret"), "{dumped}");
         assert!(load_with(&["enrich.resolver=iglu-central"], &[]).is_ok());
+    }
+
+    #[test]
+    fn hosts_of_look_ups_are_hosts() {
+        for one in ["enrich.look-up-hosts=localhost:9000", "enrich.look-up-hosts=127.0.0.1"] {
+            let config = load_with(&[one], &[]).unwrap();
+            assert_eq!(config.enrich.allowed_hosts().unwrap().len(), 1);
+        }
+        let error = load_with(&["enrich.look-up-hosts=http://localhost"], &[]).unwrap_err();
+        assert!(
+            error.to_string().contains("`enrich.look-up-hosts`: `http://localhost` is no host")
+        );
     }
 
     #[test]

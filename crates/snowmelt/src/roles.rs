@@ -409,9 +409,10 @@ impl Recipes {
         let in_memory_max = resolver
             .as_ref()
             .map_or(assets::answers::IN_MEMORY_DEFAULT, |resolver| resolver.in_memory_max);
+        let allowed = config.enrich.allowed_hosts().context("read `enrich.look-up-hosts`")?;
         let answers = Answers::open(Arc::clone(files), data_dir, ask, in_memory_max)
             .context("open the facts")?
-            .looking_up(Arc::new(Outside::new(Vec::new())));
+            .looking_up(Arc::new(Outside::new(allowed)));
         let (files, enrich) = (Arc::clone(files), config.enrich.clone());
         let enrichments = Source::new(Arc::clone(&files), enrich.configured());
         Ok(Recipes { files, enrich, enrichments, resolver, answers: Arc::new(answers) })
