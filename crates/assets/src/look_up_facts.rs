@@ -1,7 +1,8 @@
-//! What look-ups were answered, on disk: one fact for each record and question, written once, kept for good.
+//! What look-ups were answered, on disk: one fact for each record and question, or for a question alone where its answer
+//! holds for all records; written once, kept for good.
 //!
 //! A fact is found by name: `facts/look-ups/<first two digits>/<hash>.json`, where the hash is that of partition, offset
-//! and question. The first write of a name wins, and what is handed out is durable. The lines around it are those of the
+//! and question, or of the question alone. The first write of a name wins, and what is handed out is durable. The lines around it are those of the
 //! facts about schemas ([`crate::fact`]); the folder's size is counted with theirs ([`crate::facts`]).
 
 use std::io;
@@ -27,11 +28,20 @@ pub(crate) struct LookUpFacts {
     folder: PathBuf,
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+/// Whom a fact is about.
+#[derive(Clone, Copy)]
+pub(crate) enum About<'a> {
+    Record(&'a RawRecord<'a>),
+    AllRecords,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
 struct Body {
-    partition: String,
-    offset: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partition: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<String>,
     question: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     answer: Option<Value>,
@@ -52,17 +62,17 @@ impl LookUpFacts {
     /// [`Error::DamagedLookUp`], [`Error::NewerFact`], or the disk's.
     pub(crate) fn read(
         &self,
-        record: &RawRecord<'_>,
+        about: About<'_>,
         question: &Question,
         durable: bool,
     ) -> Result<Option<Answer>, Error> {
-        let path = self.path(record, question);
+        let path = self.path(about, question);
         let bytes = match self.files.read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(io("read the fact", &path)(error)),
         };
-        let answer = decode(&bytes, record, question).map_err(|broken| match broken {
+        let answer = decode(&bytes, about, question).map_err(|broken| match broken {
             Broken::Newer(format) => {
                 Error::NewerFact { path: path.clone(), format, known: fact::FORMAT }
             }
@@ -78,32 +88,47 @@ impl LookUpFacts {
     /// Makes an answer durable. Gives the one that holds: this one, or one that was recorded before it.
     pub(crate) fn record(
         &self,
-        record: &RawRecord<'_>,
+        about: About<'_>,
         question: &Question,
         answer: Answer,
     ) -> Result<Answer, Error> {
-        let path = self.path(record, question);
-        let text = encode(record, question, &answer);
+        let path = self.path(about, question);
+        let text = encode(about, question, &answer);
         let published = files::publish(&*self.files, &path, text.as_bytes());
         match published.map_err(io("record the fact", &path))? {
             Published::New => Ok(answer),
-            Published::Taken => self.read(record, question, true)?.ok_or_else(|| {
+            Published::Taken => self.read(about, question, true)?.ok_or_else(|| {
                 io("read the fact", &path)(io::Error::from(io::ErrorKind::NotFound))
             }),
         }
     }
 
-    fn path(&self, record: &RawRecord<'_>, question: &Question) -> PathBuf {
-        let RawRecord { partition, offset, .. } = record;
-        let name = fact::sha256(&format!("{partition}\n{offset}\n{}", question.digest()));
+    fn path(&self, about: About<'_>, question: &Question) -> PathBuf {
+        let name = match about.position() {
+            Some((partition, offset)) => format!("{partition}\n{offset}\n{}", question.digest()),
+            None => question.digest(),
+        };
+        let name = fact::sha256(&name);
         self.folder.join(&name[..2]).join(format!("{name}.json"))
     }
 }
 
-fn encode(record: &RawRecord<'_>, question: &Question, answer: &Answer) -> String {
+impl About<'_> {
+    fn position(self) -> Option<(String, String)> {
+        match self {
+            About::Record(record) => {
+                Some((record.partition.to_string(), record.offset.to_string()))
+            }
+            About::AllRecords => None,
+        }
+    }
+}
+
+fn encode(about: About<'_>, question: &Question, answer: &Answer) -> String {
+    let (partition, offset) = about.position().unzip();
     let body = Body {
-        partition: record.partition.to_string(),
-        offset: record.offset.to_string(),
+        partition,
+        offset,
         question: question.digest(),
         answer: answer.as_ref().ok().cloned(),
         error: answer.as_ref().err().cloned(),
@@ -111,14 +136,14 @@ fn encode(record: &RawRecord<'_>, question: &Question, answer: &Answer) -> Strin
     fact::frame(&serde_json::to_string(&body).expect("texts and JSON values print"))
 }
 
-fn decode(bytes: &[u8], record: &RawRecord<'_>, question: &Question) -> Result<Answer, Broken> {
+fn decode(bytes: &[u8], about: About<'_>, question: &Question) -> Result<Answer, Broken> {
     let damaged = |what: String| Broken::Damaged(what);
     // A `null` that was answered is not the same as no answer.
     #[derive(Deserialize)]
     #[serde(rename_all = "kebab-case", deny_unknown_fields)]
     struct Read {
-        partition: String,
-        offset: String,
+        partition: Option<String>,
+        offset: Option<String>,
         question: String,
         #[serde(default, deserialize_with = "there")]
         answer: Option<Value>,
@@ -129,11 +154,12 @@ fn decode(bytes: &[u8], record: &RawRecord<'_>, question: &Question) -> Result<A
     }
     let read: Read =
         serde_json::from_str(fact::body_of(bytes)?).map_err(|error| damaged(error.to_string()))?;
-    let is_ours = read.partition == record.partition.as_str()
-        && read.offset == record.offset.to_string()
-        && read.question == question.digest();
-    if !is_ours {
-        return Err(damaged(format!("it is about {} {}", read.partition, read.offset)));
+    let (partition, offset) = about.position().unzip();
+    if (&read.partition, &read.offset) != (&partition, &offset)
+        || read.question != question.digest()
+    {
+        let said = [read.partition, read.offset].map(Option::unwrap_or_default).join(" ");
+        return Err(damaged(format!("it is about something else: {said} {}", read.question)));
     }
     match (read.answer, read.error) {
         (Some(answer), None) => Ok(Ok(answer)),

@@ -15,6 +15,7 @@ mod collector_version;
 mod cookie_extractor;
 mod cross_domain;
 mod cross_navigation;
+mod currency_conversion;
 mod derived_tstamp;
 mod event_fingerprint;
 mod event_name;
@@ -126,6 +127,7 @@ const ORDER: &[Place] = &[
     // is in force.
     Place::Configured(&iab::KIND),
     Place::Configured(&ua_parser::KIND),
+    Place::Configured(&currency_conversion::KIND),
     Place::Always(referrer::run),
     Place::Configured(&referer_parser::KIND), // After page_url and referrer: it compares both hosts.
     Place::Configured(&campaign_attribution::KIND), // After page_url: it reads the page's query.
@@ -158,7 +160,6 @@ const LEFT_OUT: &[(&str, &str)] = &[
         "weather_enrichment_config",
         "Snowplow runs it before there is a location, so that every event fails; remove the file",
     ),
-    ("currency_conversion_config", "it is not made yet"),
 ];
 
 impl<'a> Work<'a> {
