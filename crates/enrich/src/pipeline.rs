@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use model::bad_row::{BadRow, EventView, FormatMessage};
-use model::event::{Cell, EnrichedEvent};
+use model::event::EnrichedEvent;
 use model::failed::{FailedEvent, Failure};
 use model::iglu::SchemaKey;
 use model::position::RawRecord;
@@ -160,8 +160,9 @@ impl<'a> Run<'a> {
             return self.good_and_its_pii(enriched, pii);
         }
         let failed = self.recipe.settings().failed_events;
-        let failed = failed.then(|| wrong.failed_event(enriched.clone()));
-        let payload = Box::new(EventView { enriched, raw: request.event_view(parameters) });
+        let failed = failed.then(|| wrong.failed_event((*enriched).clone()));
+        let payload =
+            Box::new(EventView { enriched: *enriched, raw: request.event_view(parameters) });
         let bad_row = self.sized(wrong.into_bad_row(payload), request.timestamp);
         self.outcomes.push(match failed.filter(|event| self.has_room_for(event)) {
             Some(event) => Outcome::Failed { bad_row, event: Box::new(event) },
@@ -228,7 +229,12 @@ impl<'a> Run<'a> {
 
     /// Phase 3: checks what the enrichments have made, the lengths, and what a script has written over; prints the JSON
     /// columns. Failures stand in this order. Snowplow: `enrich-core.md` 3.3.
-    fn finish(&self, work: Work<'_>, mut infos: Vec<Entity>, wrong: &mut Wrong) -> EnrichedEvent {
+    fn finish(
+        &self,
+        work: Work<'_>,
+        mut infos: Vec<Entity>,
+        wrong: &mut Wrong,
+    ) -> Box<EnrichedEvent> {
         let Work { mut event, mut unstruct, mut contexts, derived, rewritten, .. } = work;
         let mut made_infos = Vec::new();
         // The newest entity comes first.
@@ -288,7 +294,7 @@ impl<'a> Run<'a> {
     }
 
     /// The event, and behind it the one that tells what personal data was replaced in it.
-    fn good_and_its_pii(&mut self, event: EnrichedEvent, pii: Option<Value>) {
+    fn good_and_its_pii(&mut self, event: Box<EnrichedEvent>, pii: Option<Value>) {
         let Some(data) = pii else { return self.good(event) };
         let index = self.outcomes.len() + 1;
         let id = event_id::derive(self.record.partition, self.record.offset, index);
@@ -296,14 +302,14 @@ impl<'a> Run<'a> {
         self.good(event);
         // One that is too large became a bad row, which shows nothing in clear that it would not show anyway.
         if matches!(self.outcomes.last(), Some(Outcome::Enriched(_))) {
-            self.good(told);
+            self.good(Box::new(told));
         }
     }
 
-    fn good(&mut self, event: EnrichedEvent) {
+    fn good(&mut self, event: Box<EnrichedEvent>) {
         let maximum = self.recipe.settings().record_bytes_max;
         let Some(length) = length_beyond(&event, maximum) else {
-            self.outcomes.push(Outcome::Enriched(Box::new(event)));
+            self.outcomes.push(Outcome::Enriched(event));
             return;
         };
         let expectation =
@@ -343,7 +349,7 @@ impl<'a> Run<'a> {
 }
 
 /// What is known before any parameter. Snowplow: `enrich-core.md` 2.1.
-fn starting_values(request: &Request<'_>, errors: &mut AtomicErrors) -> EnrichedEvent {
+fn starting_values(request: &Request<'_>, errors: &mut AtomicErrors) -> Box<EnrichedEvent> {
     let collector_tstamp = match request.timestamp.has_plain_year() {
         true => Some(request.timestamp),
         false => {
@@ -353,15 +359,15 @@ fn starting_values(request: &Request<'_>, errors: &mut AtomicErrors) -> Enriched
             None
         }
     };
-    EnrichedEvent {
-        collector_tstamp,
-        v_collector: convert::tsv_safe(&request.collector),
-        v_etl: Some(V_ETL.clone()),
-        network_userid: request.network_userid.clone(),
-        user_ipaddress: convert::tsv_safe(client_ip::cut(&request.ip_address)),
-        useragent: request.user_agent.as_deref().and_then(convert::user_agent),
-        ..EnrichedEvent::default()
-    }
+    // Made where it stays and filled there: to copy so large a thing costs more than most steps.
+    let mut event = Box::<EnrichedEvent>::default();
+    event.collector_tstamp = collector_tstamp;
+    event.v_collector = convert::tsv_safe(&request.collector);
+    event.v_etl = Some(V_ETL.clone());
+    event.network_userid.clone_from(&request.network_userid);
+    event.user_ipaddress = convert::tsv_safe(client_ip::cut(&request.ip_address));
+    event.useragent = request.user_agent.as_deref().and_then(convert::user_agent);
+    event
 }
 
 /// Remembers each superseded schema once.
@@ -376,25 +382,11 @@ fn note(infos: &mut Vec<Entity>, info: Option<Entity>) {
 
 /// The length of the event's line with `etl_tstamp`, if it is beyond the maximum.
 fn length_beyond(event: &EnrichedEvent, maximum: u64) -> Option<u64> {
-    // A bound that needs no printing: the longest form of each type.
-    let at_most: usize = event.cells().into_iter().map(|cell| 1 + longest_form(cell)).sum();
-    if (at_most + ETL_TSTAMP_BYTES) as u64 <= maximum {
+    if (event.line_bytes_max() + ETL_TSTAMP_BYTES) as u64 <= maximum {
         return None;
     }
     let length = (event.to_tsv().len() + ETL_TSTAMP_BYTES) as u64;
     (length > maximum).then_some(length)
-}
-
-fn longest_form(cell: Cell<'_>) -> usize {
-    match cell {
-        Cell::Null => 0,
-        Cell::Text(text) | Cell::Json(text) => text.len(),
-        Cell::Int(_) => 11,
-        Cell::Bit(_) => 1,
-        Cell::Number(decimal) | Cell::Money(decimal) => decimal.as_str().len(),
-        Cell::Float(_) => 24,
-        Cell::Time(_) => 24,
-    }
 }
 
 fn size_violation(text: &str, length: u64, maximum: u64, expectation: String) -> Box<BadRow> {

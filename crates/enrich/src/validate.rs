@@ -50,7 +50,7 @@ impl AtomicErrors {
 
 /// The most UTF-16 code units of each text column, in the order of the columns.
 #[derive(Clone, Debug)]
-pub(crate) struct Lengths(Vec<usize>);
+pub(crate) struct Lengths([usize; COLUMNS.len()]);
 
 impl Lengths {
     /// Snowplow's limits, but for the columns that are named. Other names have no meaning.
@@ -60,7 +60,7 @@ impl Lengths {
             (None, Kind::Text(length)) => length,
             (None, _) => usize::MAX,
         };
-        Lengths(COLUMNS.iter().map(length).collect())
+        Lengths(std::array::from_fn(|at| length(&COLUMNS[at])))
     }
 
     /// Whether a limit can be set for a column of this name.
@@ -71,9 +71,12 @@ impl Lengths {
     /// One finding for each text column that is longer than its limit, and the names of those columns.
     pub(crate) fn check(&self, event: &EnrichedEvent) -> (AtomicErrors, Vec<&'static str>) {
         let (mut errors, mut columns) = (AtomicErrors::default(), Vec::new());
+        // No text has more UTF-16 units than bytes, so most need no counting.
+        if event.texts_are_within(&self.0) {
+            return (errors, columns);
+        }
         for ((column, cell), length) in COLUMNS.iter().zip(event.cells()).zip(&self.0) {
             let Cell::Text(text) = cell else { continue };
-            // No text has more UTF-16 units than bytes, so most need no counting.
             if text.len() > *length && text.encode_utf16().count() > *length {
                 let message = format!("Field is longer than maximum allowed size {length}");
                 errors.add(message, column.name, "atomic_field_length_exceeded", text);

@@ -89,6 +89,53 @@ macro_rules! cell_of {
     };
 }
 
+macro_rules! is_within {
+    (Text, $value:expr, $limit:expr) => {
+        $value.as_ref().is_none_or(|text| text.len() <= $limit)
+    };
+    ($other:ident, $value:expr, $limit:expr) => {{
+        let _no_limit = $limit;
+        true
+    }};
+}
+
+/// The most bytes that the value takes in a line. What is short in every form is not looked at.
+macro_rules! bytes_max {
+    (Text, $value:expr) => {
+        $value.as_ref().map_or(0, String::len)
+    };
+    (Json, $value:expr) => {
+        $value.as_ref().map_or(0, String::len)
+    };
+    (Number, $value:expr) => {
+        $value.as_ref().map_or(0, |decimal| decimal.as_str().len())
+    };
+    (Money, $value:expr) => {
+        $value.as_ref().map_or(0, |decimal| decimal.as_str().len())
+    };
+    ($short:ident, $value:expr) => {
+        SHORT_BYTES_MAX
+    };
+}
+
+macro_rules! push_cell {
+    (Text, $value:expr, $line:expr) => {
+        if let Some(text) = &$value {
+            $line.text(text);
+        }
+    };
+    (Json, $value:expr, $line:expr) => {
+        if let Some(text) = &$value {
+            $line.text(text);
+        }
+    };
+    ($kind:ident, $value:expr, $line:expr) => {
+        if $value.is_some() {
+            $line.cell(cell_of!($kind, $value));
+        }
+    };
+}
+
 macro_rules! parse_cell {
     (Text, $text:expr) => {
         Some($text.to_owned())
@@ -136,6 +183,30 @@ macro_rules! columns {
             /// The values in the order of [`COLUMNS`].
             pub fn cells(&self) -> [Cell<'_>; 131] {
                 [$(cell_of!($kind, self.$name)),*]
+            }
+
+            /// Whether no text column has more bytes than the limit at its place; those of other kinds have none.
+            pub fn texts_are_within(&self, limits: &[usize; 131]) -> bool {
+                // Without an early end the compiler needs no jump for each column.
+                let mut limits = limits.iter();
+                let mut are_within = true;
+                $(
+                    let limit = limits.next().copied().unwrap_or(usize::MAX);
+                    are_within &= is_within!($kind, self.$name, limit);
+                )*
+                are_within
+            }
+
+            /// The bytes of [`EnrichedEvent::to_tsv`], or some more: short values count as the longest of their kind.
+            pub fn line_bytes_max(&self) -> usize {
+                COLUMNS.len() $(+ bytes_max!($kind, self.$name))*
+            }
+
+            fn push_all(&self, line: &mut Line) {
+                $(
+                    push_cell!($kind, self.$name, line);
+                    line.tabs += 1;
+                )*
             }
 
             /// Makes a column null; a name that is no column's has no meaning.
@@ -348,13 +419,25 @@ impl EnrichedEvent {
     /// The event as one TSV line: 131 cells, 130 tabs, no line end. A tab or line end inside a text, which only a
     /// script could have put there, becomes a space, so that the line stays one line.
     pub fn to_tsv(&self) -> String {
+        let mut line = Line { text: String::with_capacity(4096), tabs: 0 };
+        self.push_all(&mut line);
+        // One look at the whole line costs less than one at each text: nearly none has more than the tabs in between.
+        if controls(&line.text) + line.tabs == COLUMNS.len() {
+            line.end()
+        } else {
+            self.to_mended_tsv()
+        }
+    }
+
+    /// The line of an event with control characters in its texts.
+    fn to_mended_tsv(&self) -> String {
         let mut line = String::with_capacity(4096);
         for (at, cell) in self.cells().into_iter().enumerate() {
             if at > 0 {
                 line.push('\t');
             }
             match cell {
-                Cell::Text(text) | Cell::Json(text) if has_control(text) => {
+                Cell::Text(text) | Cell::Json(text) => {
                     line.push_str(&text.replace(['\t', '\n', '\r'], " "));
                 }
                 cell => cell.print(&mut line),
@@ -400,27 +483,68 @@ impl Cell<'_> {
     }
 }
 
-/// Whether an ASCII control character stands in the text, DEL left aside. Without an early end inside of a chunk the
-/// compiler compares many bytes at once.
-fn has_control(text: &str) -> bool {
-    text.as_bytes()
-        .chunks(64)
-        .any(|chunk| chunk.iter().fold(false, |found, byte| found | (*byte < b' ')))
+/// How many ASCII control characters stand in the text, DEL left aside. Counted in bytes, of which the compiler adds
+/// many at once.
+fn controls(text: &str) -> usize {
+    let count = |chunk: &[u8]| chunk.iter().fold(0u8, |count, byte| count + u8::from(*byte < b' '));
+    text.as_bytes().chunks(128).map(|chunk| usize::from(count(chunk))).sum()
+}
+
+/// No integer, flag, float or time is longer.
+const SHORT_BYTES_MAX: usize = 24;
+
+/// A line while it is being written. Two of three columns are null, so tabs are written many at a time, before the next
+/// value.
+struct Line {
+    text: String,
+    /// Those that are still to be written.
+    tabs: usize,
+}
+
+impl Line {
+    fn text(&mut self, text: &str) {
+        self.write_tabs();
+        self.text.push_str(text);
+    }
+
+    fn cell(&mut self, cell: Cell<'_>) {
+        self.write_tabs();
+        cell.print(&mut self.text);
+    }
+
+    fn write_tabs(&mut self) {
+        const TABS: &str = match std::str::from_utf8(&[b'\t'; COLUMNS.len()]) {
+            Ok(tabs) => tabs,
+            Err(_) => panic!("tabs are UTF-8"),
+        };
+        self.text.push_str(&TABS[..self.tabs]);
+        self.tabs = 0;
+    }
+
+    /// The last column has no tab behind it.
+    fn end(mut self) -> String {
+        self.tabs -= 1;
+        self.write_tabs();
+        self.text
+    }
 }
 
 fn push_int(number: i32, line: &mut String) {
+    // From the last digit to the first, in one piece: a line asks at each piece whether it has room.
+    let mut text = [b'-'; 11];
+    let (mut at, mut rest) = (text.len(), number.unsigned_abs());
+    loop {
+        at -= 1;
+        text[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
     if number < 0 {
-        line.push('-');
+        at -= 1;
     }
-    let number = number.unsigned_abs();
-    let mut place = 1;
-    while number / place >= 10 {
-        place *= 10;
-    }
-    while place > 0 {
-        line.push(char::from(b'0' + (number / place % 10) as u8));
-        place /= 10;
-    }
+    line.push_str(std::str::from_utf8(&text[at..]).expect("digits are UTF-8"));
 }
 
 /// The text of a 32-bit float as Java prints it: the shortest digits that name it, always with a point, scientific

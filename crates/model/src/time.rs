@@ -72,25 +72,25 @@ impl Timestamp {
     /// Appends the form of a year of four digits. An event has four of these, and the general way costs ten times as
     /// much.
     fn push_plain(self, line: &mut String, between: char) {
-        let (days, millis) = (self.0.div_euclid(86_400_000), self.0.rem_euclid(86_400_000));
+        let (days, millis) = (self.0.div_euclid(86_400_000), self.0.rem_euclid(86_400_000) as u32);
         let (year, month, day) = civil_from_days(days);
-        let digit = |number: i64| char::from(b'0' + (number % 10) as u8);
-        let two = |line: &mut String, number: i64| {
-            line.push(digit(number / 10));
-            line.push(digit(number));
+        let digit = |number: u32| b'0' + (number % 10) as u8;
+        // All in one piece, for a line asks at each piece whether it has room.
+        let mut text = *b"0000-00-00 00:00:00.000";
+        let mut two = |at: usize, number: u32| {
+            (text[at], text[at + 1]) = (digit(number / 10), digit(number));
         };
-        two(line, year / 100);
-        two(line, year % 100);
-        let (hour, minute, second) = (millis / 3_600_000, millis / 60_000 % 60, millis / 1000 % 60);
-        for (before, number) in
-            [('-', month), ('-', day), (between, hour), (':', minute), (':', second)]
-        {
-            line.push(before);
-            two(line, number);
-        }
-        line.push('.');
-        line.push(digit(millis % 1000 / 100));
-        two(line, millis % 100);
+        two(0, year as u32 / 100);
+        two(2, year as u32);
+        two(5, month as u32);
+        two(8, day as u32);
+        two(11, millis / 3_600_000);
+        two(14, millis / 60_000 % 60);
+        two(17, millis / 1000 % 60);
+        two(21, millis);
+        text[20] = digit(millis / 100);
+        text[10] = between as u8;
+        line.push_str(std::str::from_utf8(&text).expect("digits are UTF-8"));
     }
 
     fn print(self, between: char, end: &str) -> String {
@@ -129,14 +129,16 @@ fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
 /// Year, month and day of a day counted from 1970-01-01, in the proleptic Gregorian calendar.
 pub fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
-    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let era = days.div_euclid(146_097);
+    // Within an era all is small and not negative, which makes the divisions cheap.
+    let day_of_era = days.rem_euclid(146_097) as u32;
     let year_of_era =
         (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted = (5 * day_of_year + 2) / 153;
     let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = era * 400 + year_of_era + i64::from(month <= 2);
-    (year, month, day_of_year - (153 * shifted + 2) / 5 + 1)
+    let year = era * 400 + i64::from(year_of_era) + i64::from(month <= 2);
+    (year, month.into(), (day_of_year - (153 * shifted + 2) / 5 + 1).into())
 }
 
 #[cfg(test)]

@@ -90,7 +90,7 @@ fn run(enrichments: &Enrichments, input: &Value) -> (Map<String, Value>, Vec<(St
         look_ups: Asking::new(&answers, &asked),
         request: &request,
         parameters: &parameters,
-        event,
+        event: Box::new(event),
         unstruct: None,
         contexts: Vec::new(),
         derived: Vec::new(),

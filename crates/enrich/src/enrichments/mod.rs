@@ -79,7 +79,7 @@ pub(crate) struct Work<'a> {
     pub(crate) request: &'a Request<'a>,
     /// The event's parameters, as the adapter gave them.
     pub(crate) parameters: &'a Parameters<'a>,
-    pub(crate) event: EnrichedEvent,
+    pub(crate) event: Box<EnrichedEvent>,
     /// The self-describing event, if there is a valid one.
     pub(crate) unstruct: Option<Entity>,
     /// The valid entities that the tracker sent.
