@@ -5,6 +5,7 @@
 use model::decimal::Decimal;
 use model::event::{COLUMNS, Cell, EnrichedEvent, Kind};
 use model::iglu::Criterion;
+use model::position::{Offset, Partition};
 use model::time::Timestamp;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -27,7 +28,9 @@ pub(super) struct Stage {
     pub(super) is_dropped: bool,
     pub(super) is_erased: bool,
     undo: Vec<Undo>,
-    /// Of partition, offset and index.
+    /// Where the event lies.
+    place: Option<(Partition, Offset, usize)>,
+    /// Of the place, from the first draw on.
     seed: u64,
     draws: u64,
     now_ms: f64,
@@ -78,17 +81,12 @@ impl Json {
 
 impl Stage {
     pub(super) fn take(&mut self, work: &mut Work<'_>) {
-        let of_record = Sha256::digest(
-            format!("{}\n{}\n{}", work.record.partition, work.record.offset, work.index).as_bytes(),
-        );
-        let mut seed = [0; 8];
-        seed.copy_from_slice(&of_record[..8]);
         *self = Stage {
-            event: std::mem::take(&mut work.event),
+            event: std::mem::take(&mut *work.event),
             unstruct: work.unstruct.take(),
             contexts: std::mem::take(&mut work.contexts),
             derived: std::mem::take(&mut work.derived),
-            seed: u64::from_be_bytes(seed),
+            place: Some((work.record.partition.clone(), work.record.offset, work.index)),
             now_ms: work.request.timestamp.0 as f64,
             json_depth_max: work.json_depth_max,
             ..Stage::default()
@@ -96,7 +94,7 @@ impl Stage {
     }
 
     pub(super) fn give_back(&mut self, work: &mut Work<'_>) {
-        work.event = std::mem::take(&mut self.event);
+        *work.event = std::mem::take(&mut self.event);
         work.unstruct = self.unstruct.take();
         work.contexts = std::mem::take(&mut self.contexts);
         work.derived = std::mem::take(&mut self.derived);
@@ -214,6 +212,14 @@ impl Stage {
 
     /// The next number of a sequence that follows from the event's position; from 0, below 1.
     pub(super) fn random(&mut self) -> f64 {
+        if self.draws == 0
+            && let Some((partition, offset, index)) = &self.place
+        {
+            let of_place = Sha256::digest(format!("{partition}\n{offset}\n{index}").as_bytes());
+            let mut seed = [0; 8];
+            seed.copy_from_slice(&of_place[..8]);
+            self.seed = u64::from_be_bytes(seed);
+        }
         // SplitMix64: each step adds an odd constant, and the bits are mixed twice.
         self.draws += 1;
         let mut bits = self.seed.wrapping_add(self.draws.wrapping_mul(0x9e37_79b9_7f4a_7c15));
