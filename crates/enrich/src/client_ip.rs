@@ -29,7 +29,8 @@ pub(crate) fn client_ip(
 
 /// The address up to the first comma, bar or space.
 pub(crate) fn cut(address: &str) -> &str {
-    address.split([',', '|', ' ']).next().unwrap_or_default()
+    let end = address.bytes().position(|byte| matches!(byte, b',' | b'|' | b' '));
+    &address[..end.unwrap_or(address.len())]
 }
 
 fn strip_prefix_ignoring_case<'a>(header: &'a str, prefix: &str) -> Option<&'a str> {

@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use memchr::{memchr, memchr2};
+
 use crate::charset::Charset;
 use crate::uri;
 
@@ -35,19 +37,24 @@ pub(crate) fn parse(text: &str, charset: Charset) -> Result<Vec<Pair<'_>>, Strin
 
 /// Splits a query that is known to be well-formed. Pieces with an empty name are dropped.
 pub(crate) fn split(query: &str, charset: Charset) -> Vec<Pair<'_>> {
-    query
-        .split(['&', ';'])
-        .filter_map(|piece| {
-            let (name, value) = match piece.split_once('=') {
-                Some((name, value)) => (name, Some(value)),
-                None => (piece, None),
-            };
-            if name.is_empty() {
-                return None;
-            }
-            Some((decode(name, charset), value.map(|value| decode(value, charset))))
-        })
-        .collect()
+    // A tracker's pixel has some 25 of them.
+    let mut pairs = Vec::with_capacity(query.len() / 16);
+    let mut rest = query;
+    while !rest.is_empty() {
+        let (piece, behind) = match memchr2(b'&', b';', rest.as_bytes()) {
+            Some(end) => (&rest[..end], &rest[end + 1..]),
+            None => (rest, ""),
+        };
+        rest = behind;
+        let (name, value) = match memchr(b'=', piece.as_bytes()) {
+            Some(end) => (&piece[..end], Some(&piece[end + 1..])),
+            None => (piece, None),
+        };
+        if !name.is_empty() {
+            pairs.push((decode(name, charset), value.map(|value| decode(value, charset))));
+        }
+    }
+    pairs
 }
 
 /// Undoes the encoding of a name or value. A character outside ASCII gives the low 8 bits of each of its UTF-16 units:
@@ -58,7 +65,13 @@ fn decode(text: &str, charset: Charset) -> Cow<'_, str> {
     }
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.chars();
-    while let Some(character) = rest.next() {
+    loop {
+        let plain = rest.as_str().bytes();
+        let plain = plain.take_while(|byte| !matches!(byte, b'%' | b'+' | 0x80..)).count();
+        let (plain, others) = rest.as_str().split_at(plain);
+        bytes.extend_from_slice(plain.as_bytes());
+        rest = others.chars();
+        let Some(character) = rest.next() else { break };
         match character {
             '+' => bytes.push(b' '),
             '%' => match uri::escaped_byte(rest.as_str().as_bytes()) {

@@ -82,18 +82,30 @@ impl<'t> Tape<'t> {
         self.is_canonical && !self.repeats_a_key()
     }
 
+    /// The text as a document would print it, if no key of an object stands there twice: no space between values, every
+    /// text with as few escapes as it needs. `None` if half of a surrogate pair stands in it.
+    pub(crate) fn print(&self) -> Option<String> {
+        let mut printed = String::with_capacity(self.text.len());
+        self.root().print(&mut printed)?;
+        Some(printed)
+    }
+
     fn repeats_a_key(&self) -> bool {
         let objects = (0..self.nodes.len()).filter(|at| self.nodes[*at].kind == Kind::Object);
         objects.map(|at| Item { tape: self, at }).any(|object| {
-            let mut seen = [0; KEYS_MAX];
-            for (count, (key, _)) in object.entries().enumerate() {
-                let repeats = |earlier: &usize| self.raw(*earlier) == key.raw();
-                if count == KEYS_MAX || seen[..count].iter().any(repeats) {
-                    return true;
-                }
-                seen[count] = key.at;
-            }
-            false
+            let mut seen = 0u64;
+            object.entries().enumerate().any(|(count, (key, _))| {
+                let name = key.raw().as_bytes();
+                // Keys of another mark are not the same: few have to be compared.
+                let (first, last) = (name.first().unwrap_or(&0), name.last().unwrap_or(&0));
+                let mark =
+                    1 << ((name.len() * 7 + usize::from(*first) * 3 + usize::from(*last)) % 64);
+                let may_repeat = seen & mark != 0;
+                seen |= mark;
+                let mut earlier = object.entries().take(count);
+                count == KEYS_MAX
+                    || may_repeat && earlier.any(|(earlier, _)| earlier.raw().as_bytes() == name)
+            })
         })
     }
 
@@ -155,6 +167,36 @@ impl<'a, 't> Item<'a, 't> {
             at = value.next();
             Some((key, value))
         })
+    }
+
+    fn print(self, printed: &mut String) -> Option<()> {
+        match self.kind() {
+            Kind::Escaped => {
+                let text = serde_json::to_string(&*self.text()?);
+                printed.push_str(&text.expect("a text is JSON"));
+            }
+            Kind::Array => {
+                printed.push('[');
+                for (at, item) in self.items().enumerate() {
+                    printed.push_str(if at > 0 { "," } else { "" });
+                    item.print(printed)?;
+                }
+                printed.push(']');
+            }
+            Kind::Object => {
+                printed.push('{');
+                for (at, (key, value)) in self.entries().enumerate() {
+                    printed.push_str(if at > 0 { "," } else { "" });
+                    // A key has no escapes.
+                    printed.push_str(key.json());
+                    printed.push(':');
+                    value.print(printed)?;
+                }
+                printed.push('}');
+            }
+            _ => printed.push_str(self.json()),
+        }
+        Some(())
     }
 
     fn next(self) -> usize {
@@ -323,26 +365,49 @@ impl Reader<'_> {
     }
 }
 
-/// How many bytes come before the first quote, backslash or control character. Eight at a time: a byte of a word is
-/// below `n` if subtracting `n` from it borrows and its own highest bit is not set.
+/// How many bytes come before the first quote, backslash or control character. Most texts are short and looked through
+/// by words of eight bytes; what is longer by 32, which the compiler compares at once.
 fn plain_len(bytes: &[u8]) -> usize {
+    const SHORT: usize = 64;
+    let (short, long) = bytes.split_at(bytes.len().min(SHORT));
+    if let Some(found) = find_special(short) {
+        return found;
+    }
+    let is_plain =
+        |chunk: &&[u8; 32]| chunk.iter().fold(true, |all, byte| all & !is_special(*byte));
+    let (chunks, _) = long.as_chunks::<32>();
+    let at = short.len() + chunks.iter().take_while(is_plain).count() * 32;
+    find_special(&bytes[at..]).map_or(bytes.len(), |found| at + found)
+}
+
+fn is_special(byte: u8) -> bool {
+    (byte == b'"') | (byte == b'\\') | (byte < 0x20)
+}
+
+fn find_special(bytes: &[u8]) -> Option<usize> {
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (at, word) in words.iter().enumerate() {
+        if let Some(found) = first_special(*word) {
+            return Some(at * 8 + found);
+        }
+    }
+    let found = rest.iter().position(|byte| is_special(*byte))?;
+    Some(words.len() * 8 + found)
+}
+
+/// The place of the first such byte. A byte of a word is below `n` if subtracting `n` from it borrows and its own highest
+/// bit is not set.
+fn first_special(bytes: [u8; 8]) -> Option<usize> {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     const HIGHS: u64 = ONES << 7;
     let below = |word: u64, n: u64| word.wrapping_sub(ONES * n) & !word & HIGHS;
-    let mut at = 0;
-    while let Some(chunk) = bytes[at..].first_chunk::<8>() {
-        let word = u64::from_le_bytes(*chunk);
-        let quote = below(word ^ (ONES * u64::from(b'"')), 1);
-        let backslash = below(word ^ (ONES * u64::from(b'\\')), 1);
-        let found = below(word, 0x20) | quote | backslash;
-        if found != 0 {
-            // The lowest mark is always right; only marks above one can be made by its borrow.
-            return at + found.trailing_zeros() as usize / 8;
-        }
-        at += 8;
-    }
-    let is_plain = |byte: &&u8| !matches!(byte, b'"' | b'\\' | 0..0x20);
-    at + bytes[at..].iter().take_while(is_plain).count()
+    let word = u64::from_le_bytes(bytes);
+    // With this bit turned the quote stands right above the control characters, which stay among themselves.
+    let quote_or_control = below(word ^ (ONES * 2), 0x21);
+    let backslash = below(word ^ (ONES * u64::from(b'\\')), 1);
+    let found = quote_or_control | backslash;
+    // The lowest mark is always right; only marks above one can be made by its borrow.
+    (found != 0).then(|| found.trailing_zeros() as usize / 8)
 }
 
 #[cfg(test)]
@@ -375,6 +440,12 @@ mod tests {
                 }
                 if tape.is_canonical() {
                     assert_eq!(known.to_string(), text);
+                }
+                if let Some(printed) = tape.print() {
+                    let again = Tape::read(&printed, depth_max).unwrap();
+                    if again.is_canonical() {
+                        assert_eq!(known.to_string(), printed);
+                    }
                 }
             }
             // A wrong escape is found by whoever wants the text.
@@ -432,7 +503,10 @@ mod tests {
         }
 
         #[test]
-        fn plain_text_ends_at_the_first_byte_that_is_not(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+        fn plain_text_ends_at_the_first_byte_that_is_not(
+            plain in 0usize..90, bytes in proptest::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let bytes = [vec![b'a'; plain], bytes].concat();
             let expect = bytes.iter().take_while(|byte| !matches!(byte, b'"' | b'\\' | 0..0x20)).count();
             prop_assert_eq!(plain_len(&bytes), expect);
         }
@@ -441,11 +515,11 @@ mod tests {
     #[test]
     fn plain_text_ends_at_every_place_at_the_right_byte() {
         for byte in 0..=255u8 {
-            for at in 0..20 {
-                let mut bytes = [b'!'; 20];
+            for at in 0..90 {
+                let mut bytes = [b'!'; 90];
                 bytes[at] = byte;
                 let is_plain = !matches!(byte, b'"' | b'\\' | 0..0x20);
-                assert_eq!(plain_len(&bytes), if is_plain { 20 } else { at });
+                assert_eq!(plain_len(&bytes), if is_plain { 90 } else { at });
             }
         }
     }

@@ -7,6 +7,8 @@
 use std::net::Ipv6Addr;
 use std::ops::Range;
 
+use memchr::{memchr, memchr3};
+
 /// A URI with the places of its parts in its printed text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Uri {
@@ -36,7 +38,9 @@ impl Uri {
     /// # Errors
     /// The text of the bad row, when neither attempt succeeds.
     pub(crate) fn parse(text: &str) -> Result<Uri, String> {
-        let strict = match Uri::parse_strict(text.replace(' ', "%20")) {
+        let spaced = memchr(b' ', text.as_bytes()).is_some();
+        let mended = if spaced { text.replace(' ', "%20") } else { text.to_owned() };
+        let strict = match Uri::parse_strict(mended) {
             Ok(uri) => return Ok(uri),
             Err(error) => error,
         };
@@ -85,8 +89,9 @@ impl Uri {
     }
 
     fn parse_strict(text: String) -> Result<Uri, InvalidUri> {
-        let fragment = text.find('#').map(|at| at + 1..text.len());
-        let before_fragment = text.find('#').unwrap_or(text.len());
+        let hash = memchr(b'#', text.as_bytes());
+        let fragment = hash.map(|at| at + 1..text.len());
+        let before_fragment = hash.unwrap_or(text.len());
         let mut uri = Uri {
             printed: String::new(),
             scheme: None,
@@ -98,8 +103,9 @@ impl Uri {
         };
         let mut rest = 0..before_fragment;
         // A colon before any slash, question mark or hash ends a scheme.
-        if let Some(colon) = text[rest.clone()].find([':', '/', '?'])
-            && text.as_bytes()[colon] == b':'
+        let bytes = text.as_bytes();
+        if let Some(colon) = memchr3(b':', b'/', b'?', &bytes[..rest.end])
+            && bytes[colon] == b':'
         {
             check_scheme(&text[..colon])?;
             uri.scheme = Some(0..colon);
@@ -109,35 +115,36 @@ impl Uri {
             }
         }
         if uri.scheme.is_some() && text.as_bytes()[rest.start] != b'/' {
-            check(&text, &rest, "opaque part", is_uric)?;
+            check(&text, &rest, "opaque part", URIC)?;
         } else {
             uri.parse_hierarchical(&text, rest)?;
         }
         if let Some(fragment) = &uri.fragment {
-            check(&text, fragment, "fragment", is_uric)?;
+            check(&text, fragment, "fragment", URIC)?;
         }
         uri.printed = text;
         Ok(uri)
     }
 
     fn parse_hierarchical(&mut self, text: &str, range: Range<usize>) -> Result<(), InvalidUri> {
-        let question = text[range.clone()].find('?').map(|at| range.start + at);
+        let bytes = text.as_bytes();
+        let question = memchr(b'?', &bytes[range.clone()]).map(|at| range.start + at);
         let before_query = question.unwrap_or(range.end);
         let mut path = range.start..before_query;
         if text[path.clone()].starts_with("//") {
             let start = path.start + 2;
-            let end = text[start..path.end].find('/').map_or(path.end, |at| start + at);
+            let end = memchr(b'/', &bytes[start..path.end]).map_or(path.end, |at| start + at);
             if start == end && end == range.end {
                 return Err(InvalidUri::Expected { part: "authority", at: start });
             }
             self.parse_authority(text, start..end)?;
             path.start = end;
         }
-        check(text, &path, "path", is_path)?;
+        check(text, &path, "path", PATH)?;
         self.path = Some(path);
         if let Some(question) = question {
             let query = question + 1..range.end;
-            check(text, &query, "query", is_uric)?;
+            check(text, &query, "query", URIC)?;
             self.query = Some(query);
         }
         Ok(())
@@ -148,8 +155,7 @@ impl Uri {
         let authority = &text[range.clone()];
         let user_len = authority.find('@').map_or(0, |at| at + 1);
         let user = range.start..range.start + user_len;
-        let is_user = |byte| is_unreserved(byte) || b";:&=+$,@".contains(&byte);
-        if check(text, &user, "user info", is_user).is_ok()
+        if check(text, &user, "user info", AUTHORITY).is_ok()
             && let Some((host, port)) = server(&authority[user_len..])
         {
             let start = range.start + user_len;
@@ -157,13 +163,13 @@ impl Uri {
             self.port = port;
             return Ok(());
         }
-        check(text, &range, "authority", |byte| is_unreserved(byte) || b"$,;:@&=+".contains(&byte))
+        check(text, &range, "authority", AUTHORITY)
     }
 }
 
 /// Checks the characters of a query.
 pub(crate) fn check_query(query: &str) -> Result<(), InvalidUri> {
-    check(query, &(0..query.len()), "query", is_uric)
+    check(query, &(0..query.len()), "query", URIC)
 }
 
 /// The byte of two hex digits at the start of `text`.
@@ -235,24 +241,18 @@ fn is_host_name(host: &str) -> bool {
 }
 
 /// Checks that a part has only allowed ASCII, whole escapes, and other characters that are neither control nor space.
-fn check(
-    text: &str,
-    range: &Range<usize>,
-    part: &'static str,
-    is_allowed: impl Fn(u8) -> bool,
-) -> Result<(), InvalidUri> {
+fn check(text: &str, range: &Range<usize>, part: &'static str, kind: u8) -> Result<(), InvalidUri> {
     let bytes = text[range.clone()].as_bytes();
     let mut at = 0;
     while at < bytes.len() {
         let byte = bytes[at];
-        if byte == b'%' {
+        if ALLOWED[usize::from(byte)] & kind != 0 {
+            at += 1;
+        } else if byte == b'%' {
             escaped_byte(&bytes[at + 1..]).ok_or(InvalidUri::Escape { at: range.start + at })?;
             at += 3;
         } else if byte.is_ascii() {
-            if !is_allowed(byte) {
-                return Err(InvalidUri::Character { part, at: range.start + at });
-            }
-            at += 1;
+            return Err(InvalidUri::Character { part, at: range.start + at });
         } else {
             let character = text[range.start + at..].chars().next().unwrap_or_default();
             if !is_other(character) {
@@ -274,19 +274,28 @@ fn is_other(character: char) -> bool {
     !is_space && !character.is_control()
 }
 
-fn is_unreserved(byte: u8) -> bool {
-    matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9')
-        || matches!(byte, b'-' | b'_' | b'.' | b'!' | b'~' | b'*' | b'\'' | b'(' | b')')
-}
+/// Parts of a URI, by what may stand in them besides escapes. `URIC` is any part behind the path, or without one.
+const PATH: u8 = 1;
+const URIC: u8 = 2;
+const AUTHORITY: u8 = 4;
 
-fn is_path(byte: u8) -> bool {
-    is_unreserved(byte)
-        || matches!(byte, b':' | b'@' | b'&' | b'=' | b'+' | b'$' | b',' | b';' | b'/')
-}
-
-fn is_uric(byte: u8) -> bool {
-    is_path(byte) || matches!(byte, b'?' | b'[' | b']')
-}
+/// The parts that each ASCII character may stand in.
+static ALLOWED: [u8; 256] = {
+    let mut allowed = [0; 256];
+    let mut byte = 0u8;
+    while byte < 128 {
+        let is_unreserved = byte.is_ascii_alphanumeric()
+            || matches!(byte, b'-' | b'_' | b'.' | b'!' | b'~' | b'*' | b'\'' | b'(' | b')');
+        let is_authority =
+            is_unreserved || matches!(byte, b':' | b'@' | b'&' | b'=' | b'+' | b'$' | b',' | b';');
+        let is_path = is_authority || byte == b'/';
+        let is_uric = is_path || matches!(byte, b'?' | b'[' | b']');
+        allowed[byte as usize] =
+            is_path as u8 * PATH + is_uric as u8 * URIC + is_authority as u8 * AUTHORITY;
+        byte += 1;
+    }
+    allowed
+};
 
 /// The relaxed attempt: each component is decoded where that is possible and encoded again.
 fn re_encode(text: &str) -> String {

@@ -49,11 +49,12 @@ impl Version {
         let mut pairs = Vec::with_capacity(32);
         let mut seen = 0u64;
         for (key, value) in event.entries() {
-            let place = self.names.place(key.raw())?;
+            let name = key.raw();
+            let place = self.names.place(name)?;
             if place < self.required {
                 seen |= 1 << place;
             }
-            pairs.push((key.raw().into(), Some(value.text()?)));
+            pairs.push((name.into(), Some(value.text()?)));
         }
         (seen.count_ones() as usize == self.required).then_some(pairs)
     }

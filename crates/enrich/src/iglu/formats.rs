@@ -333,12 +333,7 @@ fn is_utc_millisec(text: &str) -> bool {
 
 /// 8-4-4-4-12 hex digits of either case.
 fn is_uuid(text: &str) -> bool {
-    let mut groups = text.split('-');
-    [8, 4, 4, 4, 12].iter().all(|length| {
-        groups.next().is_some_and(|group| {
-            group.len() == *length && group.bytes().all(|byte| byte.is_ascii_hexdigit())
-        })
-    }) && groups.next().is_none()
+    model::uuid::is_canonical(text)
 }
 
 #[cfg(test)]

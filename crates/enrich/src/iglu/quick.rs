@@ -5,6 +5,7 @@
 //! are not known here are left to a full validator of their own, so that a rare one in a corner of a schema does not
 //! make the whole of it slow.
 
+use model::uuid;
 use serde_json::{Map, Value};
 
 use super::formats::{self, Check};
@@ -341,39 +342,50 @@ fn refers(schema: &Value) -> bool {
 /// The patterns of schemas that nearly every event names, and what surely matches them.
 const PATTERNS: &[(&str, Check)] = &[
     ("^iglu:[a-zA-Z0-9-_.]+/[a-zA-Z0-9-_]+/[a-zA-Z0-9-_]+/[0-9]+-[0-9]+-[0-9]+$", is_schema_key),
-    ("^[a-fA-F0-9]{8}-[a-fA-F0-9]{4}-[a-fA-F0-9]{4}-[a-fA-F0-9]{4}-[a-fA-F0-9]{12}$", |text| {
-        is_uuid(text, |byte| byte.is_ascii_hexdigit())
-    }),
+    (
+        "^[a-fA-F0-9]{8}-[a-fA-F0-9]{4}-[a-fA-F0-9]{4}-[a-fA-F0-9]{4}-[a-fA-F0-9]{12}$",
+        uuid::is_canonical,
+    ),
     ("^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$|^[0-9a-f]{16}$", |text| {
-        is_uuid(text, |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        uuid::is_canonical(text) && !text.bytes().any(|byte| byte.is_ascii_uppercase())
     }),
 ];
 
-fn is_uuid(text: &str, is_digit: impl Fn(u8) -> bool) -> bool {
-    text.len() == 36
-        && text.bytes().enumerate().all(|(at, byte)| match at {
-            8 | 13 | 18 | 23 => byte == b'-',
-            _ => is_digit(byte),
-        })
-}
+/// What a byte may be a part of: a vendor, a word, a number.
+const VENDOR: u8 = 1;
+const WORD: u8 = 2;
+const DIGIT: u8 = 4;
+
+/// The parts that each byte may stand in. Every entity has its schema's name read here.
+static PARTS: [u8; 256] = {
+    let mut parts = [0; 256];
+    let mut byte = 0u8;
+    while byte < 128 {
+        let is_word = byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        parts[byte as usize] = (is_word || byte == b'.') as u8 * VENDOR
+            + is_word as u8 * WORD
+            + byte.is_ascii_digit() as u8 * DIGIT;
+        byte += 1;
+    }
+    parts
+};
 
 fn is_schema_key(text: &str) -> bool {
     let Some(path) = text.strip_prefix("iglu:") else { return false };
-    let mut parts = path.split('/');
-    let (Some(vendor), Some(name), Some(format), Some(version), None) =
-        (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
-    else {
-        return false;
+    let mut rest = path.as_bytes();
+    // Each part is as long as it can be, so what stands behind it is in no such part.
+    let mut part = |kind: u8, end: Option<u8>| {
+        let len = rest.iter().take_while(|byte| PARTS[usize::from(**byte)] & kind != 0).count();
+        let is_ended = rest.get(len).copied() == end;
+        rest = rest.get(len + 1..).unwrap_or_default();
+        len > 0 && is_ended
     };
-    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    let are_words = |part: &str| !part.is_empty() && part.bytes().all(is_word);
-    let is_run = |run: &str| !run.is_empty() && run.bytes().all(|byte| byte.is_ascii_digit());
-    !vendor.is_empty()
-        && vendor.bytes().all(|byte| is_word(byte) || byte == b'.')
-        && are_words(name)
-        && are_words(format)
-        && version.split('-').count() == 3
-        && version.split('-').all(is_run)
+    part(VENDOR, Some(b'/'))
+        && part(WORD, Some(b'/'))
+        && part(WORD, Some(b'/'))
+        && part(DIGIT, Some(b'-'))
+        && part(DIGIT, Some(b'-'))
+        && part(DIGIT, None)
 }
 
 #[cfg(test)]
