@@ -5,9 +5,13 @@
 //! the mix with each configured enrichment alone, with the five that a first installation of Snowplow turns on, and with
 //! pseudonyms and a script.
 //! `SECONDS` (2) is how long each kind is measured; user agents come again and again, as in life.
+//!
+//! For `valgrind --tool=callgrind --toggle-collect='*counted*'`, `EVENTS` (a number) enriches so many events of the mix
+//! once and measures nothing; `RECIPE` is `core`, `five` or `private`, or `parse` for the bound.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -56,6 +60,9 @@ fn main() {
     let seconds: f64 = std::env::var("SECONDS").map_or(2.0, |text| text.parse().expect("a number"));
     let time = Duration::from_secs_f64(seconds);
     let recipe = Recipe::new(Schemas::embedded(), Settings::default());
+    if let Ok(events) = std::env::var("EVENTS") {
+        return count(events.parse().expect("a number"), &recipe);
+    }
     let mut mix = Vec::new();
     for (name, share, make) in KINDS {
         let records: Vec<Record> = (0..RECORDS).map(make).collect();
@@ -88,6 +95,35 @@ fn main() {
     let recipe = with(&recipe_of_core, &private_and_scripted());
     let both = rate(&mix, time, |n, record| enrich(n, record, &recipe));
     println!("enrich: the mix with PII and a script that reads two fields: {both:.0} events/s");
+}
+
+/// Enriches a number of events of the mix, after as many as make the memory of user agents warm.
+fn count(events: usize, core: &Recipe) {
+    let mix = mixed(
+        KINDS.iter().map(|(_, share, make)| (*share, (0..RECORDS).map(make).collect())).collect(),
+    );
+    let all = enrichments();
+    let name = std::env::var("RECIPE").unwrap_or_default();
+    let recipe = match name.as_str() {
+        "five" => {
+            with(core, all.iter().filter(|(name, _)| QUICK_START.contains(name)).map(|(_, it)| it))
+        }
+        "private" => with(core, &private_and_scripted()),
+        _ => core.clone(),
+    };
+    let is_bound = name == "parse";
+    let act = |(n, record): (usize, &Record)| match is_bound {
+        true => parse(record),
+        false => enrich(n, record, &recipe),
+    };
+    mix.iter().enumerate().take(100).for_each(act);
+    counted(|| mix.iter().enumerate().cycle().take(events).for_each(act));
+}
+
+/// What a profiler is told to look at.
+#[inline(never)]
+fn counted(act: impl FnOnce()) {
+    act();
 }
 
 const QUICK_START: [&str; 5] =
@@ -199,9 +235,10 @@ fn on_core() -> Duration {
 
 /// As a layer does: outcomes, and the line of each event.
 fn enrich(n: usize, record: &Record, recipe: &Recipe) {
-    let partition = Partition::of_stream("raw", 0);
+    static RAW: LazyLock<Partition> = LazyLock::new(|| Partition::of_stream("raw", 0));
+    let partition: &Partition = &RAW;
     let offset = Offset::from_number(n as u64);
-    let record = RawRecord { partition: &partition, offset, bytes: &record.bytes };
+    let record = RawRecord { partition, offset, bytes: &record.bytes };
     for outcome in enrich::enrich(&record, recipe).expect("all schemas are embedded") {
         match outcome {
             Outcome::Enriched(event) => black_box(event.to_tsv()),
