@@ -147,7 +147,7 @@ impl Config {
             }
             (None, None) => return Ok(None),
         };
-        if password.0.is_empty() {
+        if password.reveal().is_empty() {
             return Err(Error::EmptyPassword);
         }
         Ok(Some(password))
