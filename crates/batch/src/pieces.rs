@@ -134,8 +134,12 @@ impl<'a> Part<'a> {
         let raw = RawRecord { partition, offset: record.offset, bytes: &record.bytes };
         let outcomes = self.recipe.drive(&raw)?;
         self.records += 1;
-        self.counts.outcomes += outcomes.len() as u64;
         for (index, outcome) in (0u32..).zip(outcomes) {
+            if matches!(outcome, Outcome::Pii(_)) {
+                // For the PII stream, which the speed layer writes.
+                continue;
+            }
+            self.counts.outcomes += 1;
             let position = Position { partition: partition.clone(), offset: record.offset, index };
             self.push(&position, outcome);
         }
@@ -160,6 +164,7 @@ impl<'a> Part<'a> {
                 self.counts.bad += 1;
             }
             Outcome::Dropped { rule: _ } => self.counts.dropped += 1,
+            Outcome::Pii(_) => {}
         }
         let batch_is_full = self.events.len() >= BATCH_ROWS
             || self.bad_rows.len() >= BATCH_ROWS

@@ -13,6 +13,11 @@ pub(crate) fn derive(partition: &Partition, offset: Offset, index: usize) -> Str
     Uuid::new_v5(&NAMESPACE, format!("{partition}\n{offset}\n{index}").as_bytes()).to_string()
 }
 
+/// The id of the event that tells what was pseudonymised in the outcome `index`. No event has it.
+pub(crate) fn derive_pii(partition: &Partition, offset: Offset, index: usize) -> String {
+    Uuid::new_v5(&NAMESPACE, format!("{partition}\n{offset}\n{index}\npii").as_bytes()).to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

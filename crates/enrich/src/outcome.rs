@@ -23,6 +23,9 @@ pub enum Outcome {
     Bad(Box<BadRow>),
     /// Left out by a rule that the recipe names.
     Dropped { rule: String },
+    /// Not the outcome of an event but what was pseudonymised in one, in clear: an event for the PII stream. It is
+    /// counted nowhere, no view shows it, and it stands behind all outcomes of its record.
+    Pii(Box<EnrichedEvent>),
 }
 
 /// What must still be asked before the record can be enriched: schemas of registries, look-ups of enrichments.

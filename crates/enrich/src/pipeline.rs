@@ -55,7 +55,8 @@ pub fn enrich_knowing(
     answers: &Answers,
 ) -> Result<Vec<Outcome>, Missing> {
     let (open, asked) = (RefCell::default(), RefCell::default());
-    let mut run = Run { record, recipe, answers, open, asked, outcomes: Vec::new() };
+    let (outcomes, pii) = (Vec::new(), Vec::new());
+    let mut run = Run { record, recipe, answers, open, asked, outcomes, pii };
     match container::open(record.bytes, recipe.settings()) {
         Contents::Bare(bytes) => match collector_row::read(bytes) {
             Some(row) => run.bad(row, Timestamp(0)),
@@ -70,6 +71,7 @@ pub fn enrich_knowing(
     let mut schemas = run.open.into_inner();
     let mut look_ups = run.asked.into_inner();
     if schemas.is_empty() && look_ups.is_empty() {
+        run.outcomes.extend(run.pii.into_iter().map(Outcome::Pii));
         return Ok(run.outcomes);
     }
     schemas.sort();
@@ -93,6 +95,8 @@ struct Run<'a> {
     /// Look-ups that nobody has answered; as above.
     asked: RefCell<Vec<Question>>,
     outcomes: Vec<Outcome>,
+    /// What was pseudonymised in their events.
+    pii: Vec<Box<EnrichedEvent>>,
 }
 
 impl<'a> Run<'a> {
@@ -296,13 +300,13 @@ impl<'a> Run<'a> {
     /// The event, and behind it the one that tells what personal data was replaced in it.
     fn good_and_its_pii(&mut self, event: Box<EnrichedEvent>, pii: Option<Value>) {
         let Some(data) = pii else { return self.good(event) };
-        let index = self.outcomes.len() + 1;
-        let id = event_id::derive(self.record.partition, self.record.offset, index);
+        let id =
+            event_id::derive_pii(self.record.partition, self.record.offset, self.outcomes.len());
         let told = enrichments::transformation_event(&event, data, id);
         self.good(event);
         // One that is too large became a bad row, which shows nothing in clear that it would not show anyway.
         if matches!(self.outcomes.last(), Some(Outcome::Enriched(_))) {
-            self.good(Box::new(told));
+            self.pii.push(Box::new(told));
         }
     }
 

@@ -123,7 +123,7 @@ fn shred(
                 failed_events.push(&position, &event.stamp(&processor, at));
             }
             Outcome::Bad(row) => bad_rows.push(&position, &row.to_json(&processor, at)),
-            Outcome::Dropped { .. } => {}
+            Outcome::Dropped { .. } | Outcome::Pii(_) => {}
         }
     }
     let rows = MergedRows {

@@ -278,7 +278,8 @@ impl World {
             Ok(Arc::new(speed::derived::open(files, &streams, name, PARTITIONS, options)?))
         };
         let [enriched, bad, failed] = Derived::NAMES.map(derived);
-        let derived = Derived { enriched: enriched?, bad: bad?, failed: failed? };
+        let (pii, enriched) = (derived(speed::derived::PII)?, enriched?);
+        let derived = Derived { enriched, bad: bad?, failed: failed? };
         let ask = Arc::clone(&self.sources.network) as Arc<dyn Ask>;
         let answers = Arc::new(Answers::open(Arc::clone(&files), &data_dir, Some(ask), 3)?);
         let proposed = self.sources.propose(None, &answers)?;
@@ -298,7 +299,7 @@ impl World {
         let config =
             speed::Config { batch_bytes: 3000, entry_bytes_max: 6000, ..speed::Config::default() };
         let enricher = Enricher::open(
-            &Streams { raw: raw.clone(), derived: derived.clone() },
+            &Streams { raw: raw.clone(), derived: derived.clone(), pii },
             recipe,
             &newest.cut,
             self.clock.clone(),

@@ -5,7 +5,9 @@
 //! server. They end in the same order, so that each finds what it needs until its own end. Between the layers only values pass
 //! here: a committed manifest to the speed layer, the oldest pinned cut to the batch layer.
 
+use std::fs::Permissions;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -54,7 +56,7 @@ const SERVER_DEADLINE: Duration = Duration::from_secs(5);
 pub(crate) struct Roles {
     collector: collector::server::Running,
     raw: Arc<Local>,
-    derived: [Arc<Local>; 3],
+    derived: [Arc<Local>; 4],
     speed: Arc<speed::Running>,
     batch: batch::service::Service,
     server: serving::server::Running,
@@ -114,10 +116,11 @@ impl Roles {
         let lambda = Arc::new(Lambda::new(Arc::clone(&catalog), Arc::clone(&realtime)));
 
         let derived = open_derived(config, &files, &data_dir, raw.partitions().len() as u32)?;
-        let [enriched, bad, failed] = derived.clone();
+        let [enriched, bad, failed, pii] = derived.clone();
         let streams = speed::enricher::Streams {
             raw: raw.clone(),
             derived: Derived { enriched, bad, failed },
+            pii,
         };
         let ports = speed::service::Ports { streams, realtime, clock: Arc::clone(&clock) };
         let speed = speed::Speed::start(ports, recipe, newest.cut.clone(), config.speed.clone())
@@ -465,7 +468,7 @@ fn open_derived(
     files: &Arc<dyn Files>,
     data_dir: &Path,
     partitions: u32,
-) -> Result<[Arc<Local>; 3]> {
+) -> Result<[Arc<Local>; 4]> {
     let space = files
         .space(data_dir)
         .with_context(|| format!("read the free space of `{}`", data_dir.display()))?;
@@ -488,7 +491,11 @@ fn open_derived(
         .with_context(|| format!("open the {name} stream"))
     };
     let [enriched, bad, failed] = Derived::NAMES.map(open);
-    Ok([enriched?, bad?, failed?])
+    let pii = open(speed::derived::PII)?;
+    let folder = data_dir.join("streams").join(speed::derived::PII);
+    std::fs::set_permissions(&folder, Permissions::from_mode(0o700))
+        .with_context(|| format!("close `{}` to others", folder.display()))?;
+    Ok([enriched?, bad?, failed?, pii])
 }
 
 fn collector_config(config: &Config) -> collector::Config {

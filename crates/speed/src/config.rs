@@ -20,6 +20,9 @@ pub struct Config {
     /// in any case; beyond this size the oldest entries are given up too, and a restart enriches that part of raw again.
     /// Default: 1073741824 (1 GiB).
     pub retention_bytes: usize,
+    /// Bytes that each partition of the PII stream keeps, the newest; nothing else removes its entries. It is written where
+    /// the enrichment `pii_enrichment_config` says `emitEvent`. Default: 1073741824 (1 GiB).
+    pub pii_retention_bytes: usize,
 }
 
 impl Default for Config {
@@ -29,6 +32,7 @@ impl Default for Config {
             entry_bytes_max: 8 << 20,
             memory_bytes_max: 128 << 20,
             retention_bytes: 1 << 30,
+            pii_retention_bytes: 1 << 30,
         }
     }
 }

@@ -13,6 +13,9 @@ use stream::local::{Local, Options};
 use crate::Error;
 use crate::output::Kind;
 
+/// The name of the stream of clear values, which is none of the derived ones.
+pub const PII: &str = "pii";
+
 /// The streams that the enricher writes; partition k of one goes with partition k of the others, and with that of raw.
 #[derive(Clone, Debug)]
 pub struct Derived {

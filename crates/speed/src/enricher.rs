@@ -20,6 +20,7 @@ use views::catalog::Counts;
 
 use crate::derived::Derived;
 use crate::output::{self, Kind, Mark, Rows};
+use crate::pii::PiiPartition;
 use crate::ranges::{Joint, Ranges};
 use crate::{Config, Error};
 
@@ -121,6 +122,8 @@ impl Enricher {
 pub struct Streams {
     pub raw: Arc<dyn Stream>,
     pub derived: Derived,
+    /// Clear values of what was pseudonymised, where the recipe asks for them; no view is made of it.
+    pub pii: Arc<dyn Stream>,
 }
 
 impl Streams {
@@ -139,6 +142,7 @@ impl Streams {
 #[derive(Debug)]
 pub struct PartitionEnricher {
     streams: Streams,
+    pii: PiiPartition,
     index: usize,
     raw: Partition,
     /// The recipe, and what it has learned.
@@ -188,6 +192,7 @@ impl PartitionEnricher {
         }
         Ok(PartitionEnricher {
             streams: streams.clone(),
+            pii: PiiPartition::open(&streams.pii, index, config.pii_retention_bytes)?,
             index,
             cut: cut.of(&raw),
             raw,
@@ -299,6 +304,7 @@ impl PartitionEnricher {
             enriched: Rows::default(),
             bad: Rows::default(),
             failed: Rows::default(),
+            pii: Rows::default(),
             bad_by_schema: BTreeMap::new(),
         };
         while let Some(record) = records.peek() {
@@ -329,7 +335,7 @@ impl PartitionEnricher {
     /// has its part is not given it again, however often another one refuses.
     fn write(&mut self) -> Progress {
         let Some(unwritten) = &mut self.unwritten else { return Progress::Idle };
-        if let Err(error) = unwritten.write(&self.streams, self.index) {
+        if let Err(error) = unwritten.write(&self.streams, &mut self.pii, self.index) {
             let reason = error.to_string();
             return Progress::Stalled { partition: self.raw.clone(), reason };
         }
@@ -346,6 +352,8 @@ struct Unwritten {
     made: Made,
     /// What each stream still has to take, in order; the streams in the order of [`Derived::by_kind`].
     entries: [VecDeque<Bytes>; 3],
+    /// What the PII stream still has to take.
+    pii: VecDeque<Bytes>,
 }
 
 impl Unwritten {
@@ -355,7 +363,12 @@ impl Unwritten {
         let kinds = [(Kind::Enriched, enriched), (Kind::Bad, bad), (Kind::Failed, failed)];
         let entries = kinds
             .map(|(kind, rows)| output::encode(kind, &made.mark, &rows, entry_bytes_max).into());
-        Unwritten { made, entries }
+        let pii = std::mem::take(&mut made.pii);
+        let pii = match pii.bytes() {
+            0 => VecDeque::new(),
+            _ => output::encode(Kind::Pii, &made.mark, &pii, entry_bytes_max).into(),
+        };
+        Unwritten { made, entries, pii }
     }
 
     fn range_to(&self) -> Offset {
@@ -364,7 +377,13 @@ impl Unwritten {
 
     /// Appends until all streams have all parts, or one refuses. An entry whose append failed is not in its stream, or
     /// is there twice after the next attempt, which readers do not mind.
-    fn write(&mut self, streams: &Streams, index: usize) -> Result<(), stream::Error> {
+    fn write(
+        &mut self,
+        streams: &Streams,
+        pii: &mut PiiPartition,
+        index: usize,
+    ) -> Result<(), stream::Error> {
+        pii.write(&mut self.pii)?;
         for ((_, stream), entries) in streams.derived.by_kind().into_iter().zip(&mut self.entries) {
             let partition = &stream.partitions()[index];
             while let Some(entry) = entries.front() {
@@ -383,19 +402,23 @@ struct Made {
     enriched: Rows,
     bad: Rows,
     failed: Rows,
+    pii: Rows,
     bad_by_schema: BTreeMap<&'static str, u64>,
 }
 
 impl Made {
     /// Whether one stream has so much of it that the range is to end.
     fn is_a_bite(&self) -> bool {
-        [&self.enriched, &self.bad, &self.failed].iter().any(|rows| rows.bytes() >= RANGE_BYTES)
+        let all = [&self.enriched, &self.bad, &self.failed, &self.pii];
+        all.iter().any(|rows| rows.bytes() >= RANGE_BYTES)
     }
 
     fn add(&mut self, offset: Offset, outcomes: Vec<Outcome>, now: Timestamp) {
         self.mark.records += 1;
         for (index, outcome) in (0..).zip(outcomes) {
-            self.mark.counts.outcomes += 1;
+            if !matches!(outcome, Outcome::Pii(_)) {
+                self.mark.counts.outcomes += 1;
+            }
             match outcome {
                 Outcome::Enriched(mut event) => {
                     event.etl_tstamp = Some(now);
@@ -413,6 +436,10 @@ impl Made {
                     self.mark.counts.bad += 1;
                 }
                 Outcome::Dropped { rule: _ } => self.mark.counts.dropped += 1,
+                Outcome::Pii(mut event) => {
+                    event.etl_tstamp = Some(now);
+                    self.pii.push(offset, index, &event.to_tsv());
+                }
             }
         }
     }

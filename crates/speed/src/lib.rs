@@ -9,6 +9,8 @@ pub mod output;
 
 mod ranges;
 
+mod pii;
+
 pub mod derived;
 
 pub mod enricher;

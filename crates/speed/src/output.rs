@@ -1,4 +1,4 @@
-//! The entry: one record of a derived stream (enriched, bad, failed), and its bytes.
+//! The entry: one record of a derived stream (enriched, bad, failed) or of the PII stream, and its bytes.
 //!
 //! Written by the enricher, read by the loader and by the enricher itself when it opens. An entry says which raw range
 //! it covers (its mark), also when the range has no rows for this stream. An output larger than a log record may be is
@@ -13,7 +13,7 @@
 //! text     length: u16 | that many bytes of UTF-8
 //! ```
 //!
-//! Numbers are little-endian. Entries of the failed stream have version 2, the others 1, as before there was that stream. The body may be cut at any byte; the parts of one entry follow each other, and only the
+//! Numbers are little-endian. Entries of the failed and the PII stream have version 2, the others 1, as before there was that stream. The body may be cut at any byte; the parts of one entry follow each other, and only the
 //! last one makes the mark valid. `docs/formats/enriched-stream.md` has each way in which an entry can be broken.
 
 use bytes::{BufMut, Bytes};
@@ -41,15 +41,18 @@ pub enum Kind {
     Bad,
     /// Rows are failed events, as lines of the enriched TSV.
     Failed,
+    /// Rows are events that tell what was pseudonymised, as lines of the enriched TSV.
+    Pii,
 }
 
 impl Kind {
-    /// The table that has these rows.
-    pub fn table(self) -> Table {
+    /// The table that has these rows; clear values are in none.
+    pub fn table(self) -> Option<Table> {
         match self {
-            Kind::Enriched => Table::Events,
-            Kind::Bad => Table::BadRows,
-            Kind::Failed => Table::FailedEvents,
+            Kind::Enriched => Some(Table::Events),
+            Kind::Bad => Some(Table::BadRows),
+            Kind::Failed => Some(Table::FailedEvents),
+            Kind::Pii => None,
         }
     }
 
@@ -59,6 +62,7 @@ impl Kind {
             Kind::Enriched => [1, 1],
             Kind::Bad => [1, 2],
             Kind::Failed => [2, 3],
+            Kind::Pii => [2, 4],
         }
     }
 
@@ -68,6 +72,7 @@ impl Kind {
             (1.., 1) => Some(Kind::Enriched),
             (1.., 2) => Some(Kind::Bad),
             (2.., 3) => Some(Kind::Failed),
+            (2.., 4) => Some(Kind::Pii),
             _ => None,
         }
     }
@@ -221,7 +226,9 @@ pub fn rows<'a>(
     count: u32,
     body: &'a [u8],
 ) -> Result<Vec<Row<'a>>, InvalidEntry> {
-    if u64::from(count) != kind.table().rows_of(&mark.counts) || !mark.counts.closes() {
+    // Clear values are no outcomes, so the mark does not count them.
+    let expected = kind.table().map(|table| table.rows_of(&mark.counts));
+    if expected.is_some_and(|expected| u64::from(count) != expected) || !mark.counts.closes() {
         return Err(InvalidEntry::Field("rows"));
     }
     let mut input = Input { rest: body };
@@ -402,7 +409,9 @@ mod tests {
     fn only_failed_events_have_the_newer_version_and_only_there() {
         let mark = mark(0, 1, 0, 0);
         let entry = |kind| encode(kind, &mark, &Rows::default(), 1 << 20).remove(0).to_vec();
-        for (kind, version) in [(Kind::Enriched, 1), (Kind::Bad, 1), (Kind::Failed, 2)] {
+        for (kind, version) in
+            [(Kind::Enriched, 1), (Kind::Bad, 1), (Kind::Failed, 2), (Kind::Pii, 2)]
+        {
             assert_eq!(entry(kind)[0], version);
             assert_eq!(decode(&entry(kind).into()).map(|part| part.kind), Ok(kind));
         }
@@ -471,12 +480,12 @@ mod tests {
         #[test]
         fn an_entry_reads_back_however_many_parts_it_has(
             texts in proptest::collection::vec("\\PC{0,2000}", 0..20),
-            kind in prop_oneof![Just(Kind::Enriched), Just(Kind::Bad), Just(Kind::Failed)],
+            kind in prop_oneof![Just(Kind::Enriched), Just(Kind::Bad), Just(Kind::Failed), Just(Kind::Pii)],
         ) {
             let count = texts.len() as u64;
             let mut mark = match kind {
                 Kind::Enriched => mark(0, 50, count, 3),
-                Kind::Bad | Kind::Failed => mark(0, 50, 3, count),
+                Kind::Bad | Kind::Failed | Kind::Pii => mark(0, 50, 3, count),
             };
             if kind == Kind::Failed {
                 std::mem::swap(&mut mark.counts.bad, &mut mark.counts.failed);

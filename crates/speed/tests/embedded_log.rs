@@ -33,17 +33,17 @@ fn open(dir: &Path, name: &str) -> Arc<Local> {
 
 /// One run of the process.
 struct Process {
-    logs: [Arc<Local>; 4],
+    logs: [Arc<Local>; 5],
     view: Arc<RealtimeView>,
     speed: Running,
 }
 
 impl Process {
     fn start(dir: &Path, cut: &Cut) -> Process {
-        let logs = ["raw", "enriched", "bad", "failed"].map(|name| open(dir, name));
-        let [raw, enriched, bad, failed] = logs.clone();
+        let logs = ["raw", "enriched", "bad", "failed", "pii"].map(|name| open(dir, name));
+        let [raw, enriched, bad, failed, pii] = logs.clone();
         let view = new_view();
-        let streams = Streams { raw, derived: Derived { enriched, bad, failed } };
+        let streams = Streams { raw, derived: Derived { enriched, bad, failed }, pii };
         let ports = Ports { streams, realtime: Arc::clone(&view), clock: Arc::new(Standing) };
         let speed = Speed::start(ports, recipe(true), cut.clone(), Config::default()).unwrap();
         Process { logs, view, speed }

@@ -1,7 +1,8 @@
 //! Pseudonymisation: personal data is replaced by its salted hash. Snowplow: `enrichments.md` 22.
 //!
 //! Runs after all steps that need the clear values. What it has replaced can be told in an event of its own, which holds
-//! the clear values: off unless the configuration says `emitEvent`; the event is made in `pipeline`.
+//! the clear values: off unless the configuration says `emitEvent`. The event is made in `pipeline`, and is for the PII
+//! stream alone.
 
 use std::borrow::Cow;
 
@@ -246,6 +247,8 @@ pub(crate) fn transformation_event(
         collector_tstamp: parent.collector_tstamp,
         event: Some(NAME.to_owned()),
         event_id: Some(event_id),
+        // Readers of enriched events want one.
+        v_collector: parent.v_collector.clone(),
         v_etl: parent.v_etl.clone(),
         contexts: Some(json::self_describing(CONTEXTS, entities).to_string()),
         unstruct_event: Some(json::self_describing(UNSTRUCT_EVENT, transformation).to_string()),
@@ -368,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn the_event_that_tells_what_was_replaced_follows_its_parent() {
+    fn the_event_that_tells_what_was_replaced_is_no_outcome_of_the_record() {
         let fields = json!([{"pojo": {"field": "user_id"}}, {"pojo": {"field": "network_userid"}}, json_of_u("$.['a','b']")]);
         let mut config = config(fields, "SHA-1", "s4lt");
         config.json["data"]["emitEvent"] = json!(true);
@@ -376,7 +379,7 @@ mod tests {
         assert_eq!(trial.outcomes(&[]).len(), 1, "nothing was replaced");
         let sent = contexts(&json!([u(&json!({"a": "x", "b": ["y"]}))]));
         let outcomes = trial.outcomes(&[("uid", "ana"), ("co", &sent)]);
-        let [Outcome::Enriched(parent), Outcome::Enriched(told)] = &outcomes[..] else {
+        let [Outcome::Enriched(parent), Outcome::Pii(told)] = &outcomes[..] else {
             panic!("{outcomes:?}")
         };
         assert_eq!(told.event_name.as_deref(), Some("pii_transformation"));

@@ -145,6 +145,7 @@ fn enrich_file(file: &Path, driver: &mut Driver, out: &mut dyn Write) -> Result<
 fn to_json(record: &RawRecord<'_>, outcomes: Vec<Outcome>, now: Timestamp) -> Result<Value> {
     let (mut good, mut bad, mut failed, mut dropped) =
         (Vec::new(), Vec::<Value>::new(), Vec::new(), 0);
+    let mut pii = Vec::new();
     let mut print_bad = |row: &model::bad_row::BadRow| -> Result<()> {
         let text = row.to_json(&::enrich::processor(), now);
         bad.push(serde_json::from_str(&text).context("read back a bad row")?);
@@ -162,11 +163,19 @@ fn to_json(record: &RawRecord<'_>, outcomes: Vec<Outcome>, now: Timestamp) -> Re
             }
             Outcome::Bad(row) => print_bad(&row)?,
             Outcome::Dropped { .. } => dropped += 1,
+            Outcome::Pii(mut event) => {
+                event.etl_tstamp = Some(now);
+                pii.push(event.to_tsv());
+            }
         }
     }
     let position =
         json!({"partition": record.partition.as_str(), "offset": record.offset.to_string()});
-    Ok(
-        json!({"position": position, "good": good, "bad": bad, "failed": failed, "dropped": dropped}),
-    )
+    let mut line = json!({
+        "position": position, "good": good, "bad": bad, "failed": failed, "dropped": dropped,
+    });
+    if !pii.is_empty() {
+        line["pii"] = json!(pii);
+    }
+    Ok(line)
 }

@@ -146,6 +146,7 @@ pub(crate) struct Site {
     pub(crate) enriched: Memory,
     pub(crate) bad: Memory,
     pub(crate) failed: Memory,
+    pub(crate) pii: Memory,
     pub(crate) view: Arc<RealtimeView>,
     pub(crate) recipe: Arc<Recipe>,
     pub(crate) cut: Cut,
@@ -158,18 +159,31 @@ pub(crate) struct Site {
 impl Site {
     pub(crate) fn new() -> Site {
         let stream = |name| Memory::new(name, PARTITIONS);
-        let (raw, enriched, bad, failed) =
-            (stream("raw"), stream("enriched"), stream("bad"), stream("failed"));
+        let [raw, enriched, bad, failed, pii] =
+            ["raw", "enriched", "bad", "failed", "pii"].map(stream);
         let config = Config { batch_bytes: 2000, entry_bytes_max: 4000, ..Config::default() };
         let (recipe, cut, view) = (recipe(true), Cut::default(), new_view());
-        let streams = streams(&raw, [&enriched, &bad, &failed]);
+        let streams = streams(&raw, [&enriched, &bad, &failed], &pii);
         let enricher = open_enricher(&streams, &recipe, &cut, &config);
         let loader = open_loader(&streams, &view, &recipe, &cut);
-        Site { raw, enriched, bad, failed, view, recipe, cut, enricher, loader, config, sent: 0 }
+        Site {
+            raw,
+            enriched,
+            bad,
+            failed,
+            pii,
+            view,
+            recipe,
+            cut,
+            enricher,
+            loader,
+            config,
+            sent: 0,
+        }
     }
 
     pub(crate) fn streams(&self) -> Streams {
-        streams(&self.raw, [&self.enriched, &self.bad, &self.failed])
+        streams(&self.raw, [&self.enriched, &self.bad, &self.failed], &self.pii)
     }
 
     pub(crate) fn send(&mut self, partition: u32, sent: &[Sent]) {
@@ -216,6 +230,7 @@ impl Site {
             Kind::Enriched => &mut self.enriched,
             Kind::Bad => &mut self.bad,
             Kind::Failed => &mut self.failed,
+            Kind::Pii => &mut self.pii,
         };
         *stream = changed(stream, change);
         self.restart();
@@ -298,7 +313,7 @@ impl Site {
                         Outcome::Bad(bad_row) => {
                             bad_rows.push(&at, &bad_row.to_json(&processor, now));
                         }
-                        Outcome::Dropped { .. } => {}
+                        Outcome::Dropped { .. } | Outcome::Pii(_) => {}
                     }
                 }
             }
@@ -331,10 +346,10 @@ pub(crate) fn new_view() -> Arc<RealtimeView> {
     Arc::new(RealtimeView::new(Options { memory_bytes_max: 1 << 30, spill: None }))
 }
 
-fn streams(raw: &Memory, derived: [&Memory; 3]) -> Streams {
+fn streams(raw: &Memory, derived: [&Memory; 3], pii: &Memory) -> Streams {
     let stream = |stream: &Memory| -> Arc<dyn Stream> { Arc::new(stream.clone()) };
     let [enriched, bad, failed] = derived.map(stream);
-    Streams { raw: stream(raw), derived: Derived { enriched, bad, failed } }
+    Streams { raw: stream(raw), derived: Derived { enriched, bad, failed }, pii: stream(pii) }
 }
 
 fn open_enricher(streams: &Streams, recipe: &Arc<Recipe>, cut: &Cut, config: &Config) -> Enricher {

@@ -340,11 +340,16 @@ impl Shown {
         if let Ok(rows) = output::rows(part.kind, &part.mark, part.rows, &self.parts) {
             for row in &rows {
                 match part.kind {
-                    output::Kind::Enriched | output::Kind::Failed if self.json => {
+                    output::Kind::Enriched | output::Kind::Failed | output::Kind::Pii
+                        if self.json =>
+                    {
                         let event = Event::parse(row.text).with_context(place)?;
                         writeln!(out, "{}", Value::Object(event.to_flat_json()))?;
                     }
-                    output::Kind::Enriched | output::Kind::Failed | output::Kind::Bad => {
+                    output::Kind::Enriched
+                    | output::Kind::Failed
+                    | output::Kind::Pii
+                    | output::Kind::Bad => {
                         writeln!(out, "{}", row.text)?;
                     }
                 }
