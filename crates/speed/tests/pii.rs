@@ -42,6 +42,7 @@ fn site() -> Site {
     site.config.entry_bytes_max = 1 << 20;
     let cut = site.ends();
     site.switch(recipe(), cut);
+    site.reopen();
     site
 }
 
