@@ -69,8 +69,37 @@ impl Http {
         Http { agent: config.into(), keys }
     }
 
-    fn get(&self, repository: &Repository, key: &SchemaKey) -> Result<Response<Body>, NoReply> {
-        let mut uri: Uri = format!("{}/schemas/{}", repository.uri, key.path())
+    /// What a registry lists of a schema's versions, those with the model of `key`; none where it has none, or makes no
+    /// lists. Snowplow: enrich-core.md 4.3.
+    ///
+    /// # Errors
+    /// When it gives no answer, or one that is no list of schema keys.
+    pub fn list(
+        &self,
+        repository: &Repository,
+        key: &SchemaKey,
+    ) -> Result<Vec<SchemaKey>, NoReply> {
+        let model = key.model();
+        let place = format!("{}/{}/{}/{model}", key.vendor(), key.name(), key.format());
+        let mut response = self.get(repository, &place)?;
+        match response.status().as_u16() {
+            200 => {}
+            404 | 410 => return Ok(Vec::new()),
+            status => return Err(NoReply(format!("status {status}"))),
+        }
+        let body = response.body_mut().with_config().limit(BODY_BYTES_MAX).read_to_vec();
+        let body = body.map_err(|error| NoReply(describe(&error)))?;
+        let uris: Vec<String> = serde_json::from_slice(&body)
+            .map_err(|error| NoReply(format!("its answer is no list of texts: {error}")))?;
+        let keys = uris.iter().map(|uri| {
+            SchemaKey::parse(uri).map_err(|_| NoReply(format!("it lists `{uri}`, no schema key")))
+        });
+        keys.collect()
+    }
+
+    /// `place` is below `/schemas/`.
+    fn get(&self, repository: &Repository, place: &str) -> Result<Response<Body>, NoReply> {
+        let mut uri: Uri = format!("{}/schemas/{place}", repository.uri)
             .parse()
             .map_err(|error| NoReply(format!("its address is not one: {error}")))?;
         let home = origin(&uri);
@@ -113,7 +142,7 @@ impl Ask for Http {
         if key.vendor().chars().all(|it| it == '.') || key.as_str().len() > KEY_BYTES_MAX {
             return Ok(Reply::not_found());
         }
-        let mut response = self.get(repository, key)?;
+        let mut response = self.get(repository, key.path())?;
         let status = response.status().as_u16();
         let has_key = self.keys.contains_key(&(repository.name.clone(), repository.uri.clone()));
         if status != 200 {

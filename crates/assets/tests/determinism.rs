@@ -188,6 +188,7 @@ fn written(outcome: Outcome) -> String {
         }
         Outcome::Bad(row) => row.to_json(&processor(), AT),
         Outcome::Dropped { rule } => rule,
+        Outcome::Pii(event) => event.to_tsv(),
     }
 }
 

@@ -184,3 +184,25 @@ fn a_key_that_no_registry_can_have_is_not_asked_for() {
     }
     assert_eq!(registry.requests().len(), 0);
 }
+
+#[test]
+fn the_versions_of_a_model_are_listed() {
+    let registry = Registry::start();
+    let (http, repositories) = read(&[("Acme", &registry.uri(), None)]);
+    let list = |model: u32| {
+        let key = key(&format!("com.acme/a/jsonschema/{model}-0-0"));
+        http.list(&repositories[0], &key)
+            .map(|keys| keys.iter().map(|key| key.version().to_string()).collect::<Vec<_>>())
+    };
+    let uris = json!(["iglu:com.acme/a/jsonschema/1-0-0", "iglu:com.acme/a/jsonschema/1-1-0"]);
+    registry.answer("com.acme/a/jsonschema/1", 200, &uris.to_string());
+    assert_eq!(list(1).unwrap(), ["1-0-0", "1-1-0"]);
+    registry.answer("com.acme/a/jsonschema/2", 404, "");
+    assert_eq!(list(2).unwrap(), [""; 0]);
+    registry.answer("com.acme/a/jsonschema/3", 500, "");
+    assert_eq!(list(3).unwrap_err().0, "status 500");
+    registry.answer("com.acme/a/jsonschema/4", 200, r#"["com.acme"]"#);
+    assert!(list(4).unwrap_err().0.contains("com.acme"));
+    registry.answer("com.acme/a/jsonschema/5", 200, "{}");
+    assert!(list(5).unwrap_err().0.contains("no list"));
+}

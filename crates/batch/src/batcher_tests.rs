@@ -157,7 +157,9 @@ impl World {
                         failed_events.push(&position, &event.stamp(&processor, Timestamp(0)));
                         counts.failed += 1;
                     }
-                    Outcome::Dropped { .. } => unreachable!("no rule drops anything"),
+                    Outcome::Dropped { .. } | Outcome::Pii(_) => {
+                        unreachable!("no rule drops anything, and nothing is pseudonymised")
+                    }
                 }
             }
         }

@@ -32,7 +32,9 @@ fn outcomes(record: &[u8], recipe: &Recipe) -> [String; 2] {
         match outcome {
             Outcome::Enriched(event) => good += &(event.to_tsv() + "\n"),
             Outcome::Bad(row) => bad += &(row.to_json(&processor(), Timestamp(0)) + "\n"),
-            Outcome::Failed { .. } | Outcome::Dropped { .. } => panic!("not made yet: {outcome:?}"),
+            Outcome::Failed { .. } | Outcome::Dropped { .. } | Outcome::Pii(_) => {
+                panic!("not made yet: {outcome:?}")
+            }
         }
     }
     [good, bad]

@@ -87,7 +87,7 @@ impl Made {
                     self.failed.push(event);
                 }
                 Outcome::Bad(bad_row) => self.bad_rows.push(bad_row.to_json(&processor(), AT)),
-                Outcome::Dropped { .. } => {}
+                Outcome::Dropped { .. } | Outcome::Pii(_) => {}
             }
         }
     }

@@ -46,7 +46,7 @@ fn difference(outcomes: &[Outcome], expect: &Value) -> Option<String> {
             Outcome::Bad(row) | Outcome::Failed { bad_row: row, .. } => {
                 Some(row.to_json(&processor(), Timestamp(0)))
             }
-            Outcome::Enriched(_) | Outcome::Dropped { .. } => None,
+            Outcome::Enriched(_) | Outcome::Dropped { .. } | Outcome::Pii(_) => None,
         })
         .map(|text| serde_json::from_str(&text).unwrap())
         .collect();

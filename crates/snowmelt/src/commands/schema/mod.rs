@@ -1,7 +1,9 @@
-//! `snowmelt schema lint`: what is wrong with Iglu schemas, before an event names them.
+//! `snowmelt schema lint`: what is wrong with Iglu schemas, before an event names them; and `schema list`, in `list`.
 //!
 //! Finds the files and the keys that their places stand for; what is wrong inside of a file is told by
 //! [`enrich::iglu::lint`]. Nothing is changed, and nobody is asked.
+
+mod list;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -19,7 +21,8 @@ use serde_json::{Value, json};
 #[command(after_help = "\
 Examples:
   snowmelt schema lint ./schemas
-  snowmelt schema lint schemas/com.acme/cart/jsonschema/1-0-0")]
+  snowmelt schema lint schemas/com.acme/cart/jsonschema/1-0-0
+  snowmelt schema list --schemas ./schemas com.acme/cart/jsonschema/1")]
 pub(crate) struct Schema {
     #[command(subcommand)]
     action: Action,
@@ -48,11 +51,21 @@ Examples:
         #[arg(required = true, value_name = "PATH")]
         paths: Vec<PathBuf>,
     },
+    /// Name the versions of a schema and who has each; exit code 1 if nobody has any
+    #[command(after_help = "\
+Examples:
+  snowmelt schema list --schemas ./schemas com.acme/cart/jsonschema/1
+  snowmelt schema list --resolver ./resolver.json com.acme/cart/jsonschema/1
+  snowmelt schema list com.snowplowanalytics.snowplow/link_click/jsonschema/1")]
+    List(list::List),
 }
 
 impl Schema {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        let Action::Lint { strict, json, paths } = self.action;
+        let (strict, json, paths) = match self.action {
+            Action::Lint { strict, json, paths } => (strict, json, paths),
+            Action::List(list) => return list.run(),
+        };
         let mut report = Report { json, ..Report::default() };
         let mut out = std::io::BufWriter::new(std::io::stdout().lock());
         for path in &paths {
