@@ -36,12 +36,15 @@ pub(crate) fn location(
     if !readable {
         return Err(Refused::Unreadable(target.escape_debug().to_string()));
     }
-    let host = host_of(&target);
-    let equal = |allowed: &String| match compat.strict {
-        true => allowed == host,
-        false => allowed.eq_ignore_ascii_case(host),
+    let is_allowed = |target: &str| {
+        let host = host_of(target);
+        is_open
+            || config.redirect_domains.iter().any(|allowed| match compat.strict {
+                true => allowed == host,
+                false => allowed.eq_ignore_ascii_case(host),
+            })
     };
-    if !is_open && !config.redirect_domains.iter().any(equal) {
+    if !is_allowed(&target) {
         return Err(Refused::NotAllowed(target));
     }
     let replacement = &config.redirect_macro;
@@ -49,11 +52,17 @@ pub(crate) fn location(
     if !replacement.enabled || compat.is_strict_v3() {
         return Ok(target);
     }
-    // The id is the client's own claim: it may not break the header that it is put into.
-    match network_user_id.chars().any(char::is_control) {
-        true => Err(Refused::Unreadable(target)),
-        false => Ok(target.replace(&replacement.placeholder, network_user_id)),
+    // The id is the client's own claim: it may neither break the header that it is put into, nor lead elsewhere. Snowplow
+    // looks at the target before; that is enough for nobody who has an allow-list.
+    if !target.contains(&replacement.placeholder) {
+        return Ok(target);
     }
+    let unreadable = |char: char| char.is_control() || (!is_open && char == '\\');
+    if network_user_id.chars().any(unreadable) {
+        return Err(Refused::Unreadable(target));
+    }
+    let target = target.replace(&replacement.placeholder, network_user_id);
+    if is_allowed(&target) { Ok(target) } else { Err(Refused::NotAllowed(target)) }
 }
 
 /// The host of `scheme://[user@]host[:port]…` or `//host…`; empty where there is none.
@@ -177,6 +186,33 @@ mod tests {
         assert_eq!(to(&config, "u=https://h/[TOKEN]").as_deref(), Ok("https://h/[TOKEN]"));
         config.compat.profile = Profile::V2;
         assert_eq!(to(&config, "u=https://h/[TOKEN]").as_deref(), Ok("https://h/the-id"));
+    }
+
+    #[test]
+    fn the_macro_leads_nowhere_else_than_the_list_allows() {
+        for strict in [false, true] {
+            let mut config = config(&["good.example"]);
+            config.redirect_macro.enabled = true;
+            config.compat = Compat { profile: Profile::V2, strict };
+            for (target, id) in [
+                ("https://${SP_NUID}@good.example/", "evil.example/"),
+                ("https://${SP_NUID}@good.example/", "evil.example#"),
+                ("https://${SP_NUID}@good.example/", "evil.example\\"),
+                ("//${SP_NUID}@good.example/", "evil.example?"),
+                ("https://good.example:${SP_NUID}/", "80@evil.example"),
+                ("https://good.example/${SP_NUID}", "\\\\evil.example"),
+            ] {
+                let query = format!("u={target}").replace('#', "%23");
+                assert!(location(Some(&query), &config, id).is_err(), "{target} {id}");
+            }
+            for (target, id, expect) in [
+                ("https://good.example/?id=${SP_NUID}", "a/b", "https://good.example/?id=a/b"),
+                ("https://${SP_NUID}@good.example/", "me", "https://me@good.example/"),
+            ] {
+                let query = format!("u={target}");
+                assert_eq!(location(Some(&query), &config, id).as_deref(), Ok(expect));
+            }
+        }
     }
 
     #[test]

@@ -473,26 +473,28 @@ fn open_derived(
         .space(data_dir)
         .with_context(|| format!("read the free space of `{}`", data_dir.display()))?;
     let reserve = config.stream.disk_reserve.unwrap_or((space.total_bytes / 20).max(1 << 30));
+    // Half of the reserve is for what can be made again, the rest for archiver and batcher.
+    let options = Options {
+        durability: Durability::Relaxed,
+        disk_reserve_bytes: Some(reserve / 2),
+        ..Options::default()
+    };
     let open = |name: &str| {
-        // Half of the reserve is for what can be made again, the rest for archiver and batcher.
-        let options = Options {
-            durability: Durability::Relaxed,
-            disk_reserve_bytes: Some(reserve / 2),
-            ..Options::default()
-        };
         speed::derived::open(
             Arc::clone(files),
             &data_dir.join("streams"),
             name,
             partitions,
-            options,
+            options.clone(),
         )
         .map(Arc::new)
         .with_context(|| format!("open the {name} stream"))
     };
     let [enriched, bad, failed] = Derived::NAMES.map(open);
-    let pii = open(speed::derived::PII)?;
-    let folder = data_dir.join("streams").join(speed::derived::PII);
+    let streams = data_dir.join("streams");
+    let pii = speed::derived::open_pii(Arc::clone(files), &streams, partitions, options.clone());
+    let pii = Arc::new(pii.context("open the PII stream")?);
+    let folder = streams.join(speed::derived::PII);
     std::fs::set_permissions(&folder, Permissions::from_mode(0o700))
         .with_context(|| format!("close `{}` to others", folder.display()))?;
     Ok([enriched?, bad?, failed?, pii])

@@ -3,7 +3,7 @@
 //! The raw stream is never opened this way: a damaged raw log is a matter for a person.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use model::files::Files;
@@ -70,6 +70,45 @@ pub fn open(
     }
 }
 
+/// Opens the embedded PII stream below `streams_dir`. If its files are damaged, the folder is moved aside as it is, to
+/// `pii.damaged-0` or the next free number, and the stream begins anew, empty: nobody else holds what it told.
+///
+/// # Errors
+/// As [`open`], and when the folder cannot be moved.
+pub fn open_pii(
+    files: Arc<dyn Files>,
+    streams_dir: &Path,
+    partitions: u32,
+    options: Options,
+) -> Result<Local, stream::Error> {
+    match Local::open(Arc::clone(&files), streams_dir, PII, partitions, options.clone()) {
+        Err(damage @ stream::Error::Damaged { .. }) => {
+            let aside = move_aside(&*files, streams_dir).map_err(|error| stream::Error::Io {
+                action: "move aside",
+                path: streams_dir.join(PII),
+                source: Arc::new(error),
+            })?;
+            tracing::warn!(
+                error = %damage,
+                folder = %aside.display(),
+                "the PII stream is damaged; it begins anew, and what there was is in this folder"
+            );
+            Local::open(files, streams_dir, PII, partitions, options)
+        }
+        other => other,
+    }
+}
+
+fn move_aside(files: &dyn Files, streams_dir: &Path) -> io::Result<PathBuf> {
+    let taken = files.list(streams_dir)?;
+    let free = (0..).map(|number| format!("{PII}.damaged-{number}"));
+    let name = free.into_iter().find(|name| !taken.contains(name)).unwrap_or_default();
+    let aside = streams_dir.join(name);
+    files.rename(&streams_dir.join(PII), &aside)?;
+    files.sync_dir(streams_dir)?;
+    Ok(aside)
+}
+
 /// Removes the files of all partitions; the folders stay.
 fn clear(files: &dyn Files, stream_dir: &Path, partitions: u32) -> Result<(), stream::Error> {
     for index in 0..partitions {
@@ -99,6 +138,33 @@ mod tests {
     use model::position::{Offset, Partition};
     use stream::disk::Disk;
     use stream::local::{Drive, Durability};
+
+    #[test]
+    fn a_damaged_pii_stream_is_moved_aside_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let options =
+            Options { drive: Drive::Inline, disk_reserve_bytes: Some(0), ..Options::default() };
+        let partition = Partition::of_stream(PII, 0);
+        let reopen = || open_pii(Arc::new(Disk), dir.path(), 2, options.clone()).unwrap();
+        for damaged in 0..2 {
+            let log = reopen();
+            let append = log.append(&partition, vec![Bytes::from_static(&[7; 100])]);
+            futures::executor::block_on(append).unwrap();
+            drop(log);
+            let folder = dir.path().join("pii/0");
+            let is_segment = |path: &PathBuf| path.extension().is_some_and(|it| it == "segment");
+            let mut paths = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+            let segment = paths.find(is_segment).unwrap();
+            // The page that says what the segment is.
+            let mut bytes = std::fs::read(&segment).unwrap();
+            bytes[8] ^= 1;
+            std::fs::write(&segment, &bytes).unwrap();
+            drop(reopen());
+            let aside = dir.path().join(format!("pii.damaged-{damaged}/0"));
+            let kept = aside.join(segment.file_name().unwrap());
+            assert_eq!(std::fs::read(kept).unwrap(), bytes);
+        }
+    }
 
     #[test]
     fn a_damaged_derived_stream_begins_anew_and_a_sound_one_stays() {

@@ -36,7 +36,7 @@ impl PiiPartition {
     /// Reads through what is there.
     ///
     /// # Errors
-    /// When the stream has no such partition, or cannot be read.
+    /// When the stream has no such partition, or cannot be read for another reason than damage.
     pub(crate) fn open(
         stream: &Arc<dyn Stream>,
         index: usize,
@@ -57,7 +57,19 @@ impl PiiPartition {
         };
         let mut from = stream.start(&opened.partition)?;
         loop {
-            let chunk = stream.read(&opened.partition, from, READ_BYTES)?;
+            let chunk = match stream.read(&opened.partition, from, READ_BYTES) {
+                // Nothing waits for what is in it, so nothing may stop because of it.
+                Err(error @ stream::Error::Damaged { .. }) => {
+                    tracing::warn!(
+                        partition = %opened.partition,
+                        %error,
+                        "the PII stream is damaged and goes on behind the damage; `snowmelt enrich` tells what was in it \
+                         from the master dataset"
+                    );
+                    return Ok(opened);
+                }
+                chunk => chunk?,
+            };
             for record in &chunk.records {
                 opened.count(record.offset, record.bytes.len());
             }

@@ -299,7 +299,7 @@ impl Inner {
                 return;
             }
             self.stats.not_taken(entries.len());
-            let turned = self.health.turned();
+            let recovered = self.health.recovered();
             match retry.failed(self.random.draw()) {
                 Next::After(wait) => {
                     tracing::info!(
@@ -309,7 +309,7 @@ impl Inner {
                         error = failure,
                         "records are sent again"
                     );
-                    self.pause(wait, turned, &mut draining).await;
+                    self.pause(wait, recovered, &mut draining).await;
                 }
                 Next::Unhealthy => {
                     if self.health.down() {
@@ -374,14 +374,14 @@ impl Inner {
     async fn pause(
         &self,
         wait: Duration,
-        turned: impl Future<Output = ()>,
+        recovered: impl Future<Output = ()>,
         draining: &mut watch::Receiver<bool>,
     ) {
         let at_the_end = *draining.borrow_and_update();
         let wait = if at_the_end { wait.min(DRAINING_WAIT) } else { wait };
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
-            () = turned => {}
+            () = recovered => {}
             Ok(()) = draining.changed() => {}
         }
     }

@@ -146,6 +146,24 @@ async fn only_the_refused_records_are_sent_again_with_the_delays_of_the_formula(
 }
 
 #[tokio::test(start_paused = true)]
+async fn batches_side_by_side_keep_their_own_delays_when_a_part_of_each_is_refused() {
+    let sink = Scripted::new("good");
+    sink.set(true, |batch| Reply::Refuse(vec![batch.len() - 1]));
+    let growing = Backoff { algorithm: Algorithm::Decorrelated, min_ms: 500, max_ms: 600_000 };
+    let bounds = Bounds { records_max: 50, ..settings().bounds };
+    let delivery = start(&sink, Settings { backoff: growing, bounds, ..settings() });
+    for batch in 0..10 {
+        delivery.take(records(batch * 50..(batch + 1) * 50)).unwrap();
+    }
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert!(delivery.health().flips() > 10, "it turns with each batch that is used up");
+    let attempts = sink.attempts().len();
+    // The last record of each batch is refused again and again, with waits that grow; one by itself needs about 15.
+    assert!((30..400).contains(&attempts), "{attempts} attempts in ten minutes");
+    assert_eq!(delivery.stats().held(), 10);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_outage_loses_nothing_and_its_end_is_noticed_at_once() {
     let sink = Scripted::missing("good");
     let long = Backoff { algorithm: Algorithm::Decorrelated, min_ms: 500, max_ms: 600_000 };

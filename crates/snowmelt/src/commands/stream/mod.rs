@@ -62,7 +62,7 @@ Examples:
     Tail {
         #[command(flatten)]
         folder: Folder,
-        /// The stream (raw, enriched, bad, failed) or one partition of it, for example raw/0
+        /// The stream (raw, enriched, bad, failed, pii) or one partition of it, for example raw/0
         #[arg(default_value = "raw")]
         stream: String,
         /// How many of the last records of each partition
@@ -71,7 +71,7 @@ Examples:
         /// Go on printing what is appended
         #[arg(long, short)]
         follow: bool,
-        /// Print enriched and failed events as JSON, in the flat form of Snowplow's analytics SDKs; the other streams are JSON anyway
+        /// Print events as JSON, in the flat form of Snowplow's analytics SDKs; the other streams are JSON anyway
         #[arg(long)]
         json: bool,
     },
@@ -83,7 +83,7 @@ Examples:
     Dump {
         #[command(flatten)]
         folder: Folder,
-        /// The stream (raw, enriched, bad, failed) or one partition of it, for example raw/0
+        /// The stream (raw, enriched, bad, failed, pii) or one partition of it, for example raw/0
         #[arg(default_value = "raw")]
         stream: String,
         /// Print one JSON object per record, with its position
@@ -104,7 +104,7 @@ Examples:
     Verify {
         #[command(flatten)]
         folder: Folder,
-        /// The stream (raw, enriched, bad, failed) or one partition of it, for example raw/0; without it, all
+        /// The stream (raw, enriched, bad, failed, pii) or one partition of it, for example raw/0; without it, all
         stream: Option<String>,
         /// One JSON object per partition
         #[arg(long)]

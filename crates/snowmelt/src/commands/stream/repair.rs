@@ -21,7 +21,7 @@ use stream::{Chunk, Record};
 
 use super::Folder;
 use super::archive::derived_partitions;
-use super::verify::{Verified, is_raw};
+use super::verify::{Verified, is_pii, is_raw};
 use crate::clock::SystemClock;
 use crate::data_folder::DataFolder;
 
@@ -60,6 +60,14 @@ fn repair_partition(
     verified.print(out)?;
     let damages = &verified.survey.damages;
     if damages.is_empty() {
+        return Ok(true);
+    }
+    if is_pii(partition) {
+        writeln!(
+            out,
+            "  left as it is: nothing waits for it, the server goes on behind the damage; what it told, `snowmelt enrich` \
+             tells from the raw records of the master dataset"
+        )?;
         return Ok(true);
     }
     let Some(archive) = verified.archive.as_ref().filter(|_| is_raw(partition)) else {

@@ -143,6 +143,11 @@ impl Verified {
     /// File, byte, what is wrong, which positions, and what becomes of them.
     pub(super) fn sentence(&self, damage: &Damage) -> String {
         let place = format!("{} at byte {}: {}", damage.path.display(), damage.at, damage.what);
+        if is_pii(&self.survey.partition) {
+            return format!(
+                "{place}; nothing waits for it, and `snowmelt enrich` can tell it again"
+            );
+        }
         if !is_raw(&self.survey.partition) {
             return format!("{place}; it is made again from the raw stream");
         }
@@ -193,6 +198,10 @@ impl Verified {
             "damages": damages.iter().map(damage).collect::<Vec<_>>(),
         })
     }
+}
+
+pub(super) fn is_pii(partition: &model::position::Partition) -> bool {
+    partition.as_str().rsplit_once('/').is_some_and(|(stream, _)| stream == speed::derived::PII)
 }
 
 pub(super) fn is_raw(partition: &model::position::Partition) -> bool {
