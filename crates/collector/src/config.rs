@@ -184,7 +184,8 @@ pub struct Headers {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Networking {
-    /// Connections at a time. Default: 1024. Beyond it, new ones wait in the system's queue.
+    /// Connections at a time. Default: 1024. Beyond it, the one without a request for longest is closed; where all are
+    /// busy, new ones wait in the system's queue.
     pub max_connections: usize,
     /// How long a connection may stay open without a request. Default: 610s, more than balancers usually wait, so
     /// that they close first.

@@ -224,10 +224,7 @@ impl Intake {
             Some(_) => None,
         };
         let stored = async move {
-            if let Some(kept) = kept {
-                kept.await;
-            }
-            match (alone, shared) {
+            let stored = match (alone, shared) {
                 (Some((None, None)), _) => Ok(()),
                 (Some((Some(stored), None) | (None, Some(stored))), _) => stored.await,
                 (Some((Some(good), Some(bad))), _) => {
@@ -237,7 +234,12 @@ impl Intake {
                 (None, Some(Ok(wait))) => wait.await.unwrap_or_else(|_| Err(not_compressed(None))),
                 (None, Some(Err(error))) => Err(not_compressed(Some(error))),
                 (None, None) => Err(not_compressed(None)),
+            };
+            // Not before: what is refused comes again.
+            if let (Ok(()), Some(kept)) = (&stored, kept) {
+                kept.await;
             }
+            stored
         };
         (tally, stored)
     }

@@ -3,7 +3,7 @@
 //!
 //! The bad row of such a request holds a tenth of it. With [`config::Oversized::keep`](crate::config::Oversized) its whole
 //! payload becomes a file of its own beside, one line of Base64 as `snowmelt enrich --input thrift-base64` reads it. The
-//! request is answered when the file is durable. A file that cannot be written is counted and told in the log, and the
+//! request is answered when the file is durable, which is begun once its records are: what is refused comes again. A file that cannot be written is counted and told in the log, and the
 //! request is answered as without it: its bad row says what happened, and a tracker would only send it again.
 
 use std::path::{Path, PathBuf};
@@ -35,6 +35,8 @@ struct Shared {
     files: Arc<dyn Files>,
     dir: PathBuf,
     bytes_max: u64,
+    /// Free space that is left to others.
+    reserve_bytes: u64,
     /// In all files of the folder.
     bytes: AtomicU64,
     /// Makes names differ that were given in one millisecond.
@@ -51,18 +53,17 @@ impl Keeper {
         files: Arc<dyn Files>,
         dir: PathBuf,
         bytes_max: u64,
+        disk_reserve_bytes: Option<u64>,
         counters: Arc<Counters>,
     ) -> std::io::Result<Keeper> {
         files.create_dir_all(&dir)?;
-        let mut bytes = 0;
-        for name in files.list(&dir)?.iter().filter(|name| name.ends_with(SUFFIX)) {
-            bytes += files.open_read(&dir.join(name))?.len()?;
-        }
+        let total = files.space(&dir)?.total_bytes;
         let shared = Shared {
+            bytes: AtomicU64::new(measure(&*files, &dir)?),
             files,
             dir,
             bytes_max,
-            bytes: AtomicU64::new(bytes),
+            reserve_bytes: disk_reserve_bytes.unwrap_or((total / 20).max(1 << 30)),
             number: AtomicU64::new(0),
             counters,
         };
@@ -111,10 +112,17 @@ impl Shared {
         let mut line = STANDARD.encode(payload);
         line.push('\n');
         let bytes = line.len() as u64;
+        if self.files.space(&self.dir)?.available_bytes.saturating_sub(bytes) < self.reserve_bytes {
+            return Err(std::io::Error::other("the disk has reached `stream.disk-reserve`"));
+        }
+        if !self.has_room(bytes) {
+            // Somebody may have moved files away.
+            self.bytes.store(measure(&*self.files, &self.dir)?, Ordering::Relaxed);
+        }
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let written = if before.saturating_add(bytes) > self.bytes_max {
             Err(std::io::Error::other(
-                "the folder has reached `collector.oversized.max-bytes`: move its files away and restart",
+                "the folder has reached `collector.oversized.max-bytes`: move its files away",
             ))
         } else {
             self.write_new(line.as_bytes(), now)
@@ -123,6 +131,10 @@ impl Shared {
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
         written
+    }
+
+    fn has_room(&self, bytes: u64) -> bool {
+        self.bytes.load(Ordering::Relaxed).saturating_add(bytes) <= self.bytes_max
     }
 
     fn write_new(&self, line: &[u8], now: Timestamp) -> std::io::Result<PathBuf> {
@@ -134,6 +146,13 @@ impl Shared {
             }
         }
     }
+}
+
+/// The bytes of all files of the folder.
+fn measure(files: &dyn Files, dir: &Path) -> std::io::Result<u64> {
+    let names = files.list(dir)?;
+    let kept = names.iter().filter(|name| name.ends_with(SUFFIX));
+    kept.map(|name| files.open_read(&dir.join(name))?.len()).sum()
 }
 
 /// The folder where none is named.

@@ -103,9 +103,8 @@ fn write_headers(list: &mut HeaderList<'_>, view: View<'_>, anonymous: bool, con
             ANONYMOUS.into_iter().any(is)
                 || (!compat.strict && config.anonymous.drop_headers.iter().any(|drop| is(drop)))
         };
-        // Enrich would take the address from them that was not chosen, or that is whole.
         let says_where = || {
-            source_ip::ADDRESS_HEADERS.into_iter().any(is)
+            source_ip::tells_address(name, &value)
                 || config.ip.headers.iter().any(|other| is(other))
                 || config.anonymous.drop_headers.iter().any(|other| is(other))
         };

@@ -129,7 +129,8 @@ pub fn start_with(mut config: Config, ports: Ports) -> Result<Running, Error> {
         let dir = config.oversized.dir.clone();
         let dir = dir.unwrap_or_else(|| oversized::default_dir(&ports.data_dir));
         let counters = Arc::clone(&counters);
-        Keeper::open(ports.files, dir.clone(), config.oversized.max_bytes, counters)
+        let reserve = ports.disk_reserve_bytes;
+        Keeper::open(ports.files, dir.clone(), config.oversized.max_bytes, reserve, counters)
             .map_err(|source| Error::Oversized { dir, source })
     });
     let oversized = oversized.transpose()?;

@@ -10,9 +10,32 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 /// What the record says when there is no address.
 pub(crate) const UNKNOWN: &str = "unknown";
 
-/// Headers in which proxies pass on addresses. `record` leaves them out where the address is chosen by `ip`, besides those
-/// that `ip` and `anonymous` name.
-pub(crate) const ADDRESS_HEADERS: [&str; 3] = ["X-Forwarded-For", "X-Real-IP", "Forwarded"];
+/// Headers in which proxies pass on addresses, in whatever form.
+const ADDRESS_HEADERS: [&str; 10] = [
+    "X-Forwarded-For",
+    "X-Real-IP",
+    "Forwarded",
+    "X-Forwarded",
+    "X-Client-IP",
+    "X-Cluster-Client-IP",
+    "True-Client-IP",
+    "CF-Connecting-IP",
+    "Fastly-Client-IP",
+    "Via",
+];
+
+/// Headers whose values are no addresses of clients, also where they look like one: a version has four numbers, too.
+const NO_ADDRESS: [&str; 7] =
+    ["Host", "User-Agent", "Cookie", "Referer", "Origin", "Content-Length", "Authorization"];
+
+/// Whether a header tells an address. `record` leaves it out where the address is chosen by `ip`: enrich would take the
+/// other one, or somebody would read what was to be cut off.
+pub(crate) fn tells_address(name: &str, value: &str) -> bool {
+    let is = |other: &&str| name.eq_ignore_ascii_case(other);
+    let is_client_hint = name.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("sec-"));
+    let has_one = || value.split([',', ';', ' ', '\t', '=']).any(|part| address_of(part).is_some());
+    ADDRESS_HEADERS.iter().any(is) || (!is_client_hint && !NO_ADDRESS.iter().any(is) && has_one())
+}
 
 /// The `ipAddress` of a request that came from `peer` and is not anonymous.
 pub(crate) fn of(view: View<'_>, peer: IpAddr, ip: &Ip, compat: Compat) -> String {
@@ -37,15 +60,21 @@ fn chosen(view: View<'_>, peer: IpAddr, ip: &Ip) -> IpAddr {
     let of_header = |name: &str| {
         // Several headers of one name are one list.
         let values = view.headers().filter(|(found, _)| found.eq_ignore_ascii_case(name));
-        let hops: Vec<IpAddr> = values
-            .flat_map(|(_, list)| list.split(',').filter_map(address_of).collect::<Vec<_>>())
-            .collect();
-        let client = if ip.trusted_proxies.is_empty() {
-            None
-        } else {
-            hops.iter().rfind(|hop| !is_ours(**hop))
-        };
-        client.or(hops.first()).copied()
+        let hops: Vec<Option<IpAddr>> =
+            values.flat_map(|(_, list)| list.split(',').map(hop_of).collect::<Vec<_>>()).collect();
+        if ip.trusted_proxies.is_empty() {
+            return hops.into_iter().flatten().next();
+        }
+        // What stands before a hop that says nothing was written by nobody knows whom.
+        let known = hops.iter().rev().map_while(|hop| *hop);
+        let mut ours = None;
+        for hop in known {
+            if !is_ours(hop) {
+                return Some(hop);
+            }
+            ours = Some(hop);
+        }
+        ours
     };
     let found = match &ip.headers[..] {
         [] => of_header("X-Forwarded-For"),
@@ -54,9 +83,17 @@ fn chosen(view: View<'_>, peer: IpAddr, ip: &Ip) -> IpAddr {
     found.unwrap_or(peer)
 }
 
-/// An address, with or without port and brackets.
+/// The address of one element of a list, also of a `Forwarded` header: `for="[2001:db8::1]:80";proto=https`.
+fn hop_of(element: &str) -> Option<IpAddr> {
+    let is_for = |name: &str| name.trim_ascii().eq_ignore_ascii_case("for");
+    let mut parameters = element.split(';').filter_map(|it| it.split_once('='));
+    address_of(parameters.find(|(name, _)| is_for(name)).map_or(element, |(_, value)| value))
+}
+
+/// An address, with or without quotes, port and brackets.
 fn address_of(text: &str) -> Option<IpAddr> {
     let text = text.trim_ascii();
+    let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
     bare.parse::<IpAddr>().ok().or_else(with_port).map(|address| address.to_canonical())
@@ -205,10 +242,56 @@ mod tests {
             ("fd00::1", "X-Forwarded-For: [2001:db8::1]:9\r\n", "[2001:db8::1]"),
             ("10.0.0.1", "X-Forwarded-For: 10.0.0.3, 10.0.0.2\r\n", "10.0.0.3"),
             ("10.0.0.1", "X-Forwarded-For: junk\r\n", "10.0.0.1"),
+            ("10.0.0.1", "X-Forwarded-For: 6.6.6.6, unknown, 10.9.9.9\r\n", "10.9.9.9"),
+            ("10.0.0.1", "X-Forwarded-For: 6.6.6.6, _hidden\r\n", "10.0.0.1"),
+            ("10.0.0.1", "X-Forwarded-For: 6.6.6.6, fe80::1%eth0, 10.9.9.9\r\n", "10.9.9.9"),
             ("10.0.0.1", "", "10.0.0.1"),
             ("9.9.9.9", "X-Forwarded-For: 1.2.3.4\r\n", "9.9.9.9"),
         ] {
             assert_eq!(chosen_of(&ip, peer, headers), expect, "{peer} {headers}");
+        }
+    }
+
+    #[test]
+    fn a_forwarded_header_is_read_where_it_is_configured() {
+        let ip = Ip {
+            headers: vec!["Forwarded".to_owned()],
+            trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
+            ..Ip::default()
+        };
+        for (header, expect) in [
+            ("for=1.2.3.4;proto=https;by=10.0.0.2", "1.2.3.4"),
+            ("For=\"[2001:db8::1]:80\"", "[2001:db8::1]"),
+            ("for=6.6.6.6, proto=http; for=1.2.3.4:9, for=10.1.1.1", "1.2.3.4"),
+            ("for=6.6.6.6, for=unknown", "10.0.0.1"),
+        ] {
+            let headers = format!("Forwarded: {header}\r\n");
+            assert_eq!(chosen_of(&ip, "10.0.0.1", &headers), expect, "{header}");
+        }
+    }
+
+    #[test]
+    fn a_header_tells_an_address_by_its_name_or_by_its_value() {
+        for (name, value) in [
+            ("x-real-ip", "hidden"),
+            ("X-Original-Forwarded-For", "1.2.3.4, 5.6.7.8"),
+            ("X-Envoy-External-Address", "1.2.3.4"),
+            ("X-Azure-ClientIP", "2001:db8::1"),
+            ("X-Odd", "client=1.2.3.4; x"),
+            ("X-Odd", "[2001:db8::1]:80"),
+            ("CF-Connecting-IPv6", "2001:db8::1"),
+        ] {
+            assert!(tells_address(name, value), "{name}: {value}");
+        }
+        for (name, value) in [
+            ("Host", "127.0.0.1:8080"),
+            ("User-Agent", "Mozilla/5.0 Chrome/120.0.0.0 1.2.3.4"),
+            ("Sec-CH-UA-Full-Version", "\"120.0.0.0\""),
+            ("Accept", "text/html, */*;q=0.8"),
+            ("Content-Type", "application/json; charset=UTF-8"),
+            ("X-Odd", "no address"),
+        ] {
+            assert!(!tells_address(name, value), "{name}: {value}");
         }
     }
 

@@ -318,6 +318,30 @@ fn a_stream_that_takes_nothing_is_answered_503_and_nothing_is_recorded() {
 }
 
 #[test]
+fn a_request_that_is_refused_is_not_kept_as_oversized() {
+    let raw = Memory::new("raw", 2);
+    let error = Error::Closed { stream: "raw".to_owned() };
+    let stream = Refusing { raw, error, refuses: AtomicBool::new(true) };
+    let stream = Arc::new(stream);
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = loopback();
+    config.networking.max_record_size = 1_000;
+    config.oversized.keep = true;
+    config.oversized.dir = Some(dir.path().to_owned());
+    let running = start(config, stream.clone(), Arc::new(FixedClock)).unwrap();
+    let request = format!("GET /i?{} HTTP/1.1\r\n\r\n", "x".repeat(2_000));
+    let ask = || {
+        let mut client = Client::new(running.address);
+        client.write(request.as_bytes());
+        client.answer(false).status
+    };
+    let files = || std::fs::read_dir(dir.path()).unwrap().count();
+    assert_eq!((ask(), ask(), files()), (503, 503, 0));
+    stream.refuses.store(false, Ordering::SeqCst);
+    assert_eq!((ask(), files()), (200, 1));
+}
+
+#[test]
 fn a_record_that_the_stream_finds_too_large_is_answered_413() {
     let raw = Memory::new("raw", 1);
     let error =

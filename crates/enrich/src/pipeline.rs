@@ -71,7 +71,7 @@ pub fn enrich_knowing(
     let mut schemas = run.open.into_inner();
     let mut look_ups = run.asked.into_inner();
     if schemas.is_empty() && look_ups.is_empty() {
-        run.outcomes.extend(run.pii.into_iter().map(Outcome::Pii));
+        run.outcomes.extend(run.pii.into_iter().map(Box::new).map(Outcome::Pii));
         return Ok(run.outcomes);
     }
     schemas.sort();
@@ -96,7 +96,7 @@ struct Run<'a> {
     asked: RefCell<Vec<Question>>,
     outcomes: Vec<Outcome>,
     /// What was pseudonymised in their events.
-    pii: Vec<Box<EnrichedEvent>>,
+    pii: Vec<EnrichedEvent>,
 }
 
 impl<'a> Run<'a> {
@@ -306,7 +306,7 @@ impl<'a> Run<'a> {
         self.good(event);
         // One that is too large became a bad row, which shows nothing in clear that it would not show anyway.
         if matches!(self.outcomes.last(), Some(Outcome::Enriched(_))) {
-            self.pii.push(Box::new(told));
+            self.pii.push(told);
         }
     }
 

@@ -200,6 +200,8 @@ pub(crate) fn load(
     environment: impl Iterator<Item = (String, String)>,
 ) -> Result<Config> {
     let mut origins = Origins::default();
+    let defaults =
+        toml::Table::try_from(Config::default()).context("print the default configuration")?;
     let mut tree = match &sources.config {
         Some(file) => read_file(file, &mut origins)?,
         None => toml::Table::new(),
@@ -211,7 +213,7 @@ pub(crate) fn load(
     for (name, value) in variables {
         let key =
             name["SNOWMELT_".len()..].to_ascii_lowercase().replace("__", ".").replace('_', "-");
-        insert(&mut tree, &key, value_of(&key, &value))
+        insert(&mut tree, &key, value_of(&key, &value, &defaults))
             .with_context(|| format!("environment variable `{name}`"))?;
         origins.note(&key, format!("environment variable `{name}`"));
     }
@@ -219,7 +221,8 @@ pub(crate) fn load(
         let Some((key, value)) = setting.split_once('=') else {
             bail!("`--set {setting}`: expected KEY=VALUE, for example `--set batch.interval=1m`");
         };
-        insert(&mut tree, key, value_of(key, value)).with_context(|| format!("`--set {key}`"))?;
+        insert(&mut tree, key, value_of(key, value, &defaults))
+            .with_context(|| format!("`--set {key}`"))?;
         origins.note(key, format!("`--set {key}`"));
     }
     if let Some(dir) = &sources.data_dir {
@@ -232,8 +235,6 @@ pub(crate) fn load(
     {
         bail!("configuration key `server.password`: expected a text in quotes");
     }
-    let defaults =
-        toml::Table::try_from(Config::default()).context("print the default configuration")?;
     wrap_single_values(&mut tree, &defaults);
     let config: Config =
         serde_path_to_error::deserialize(toml::Value::Table(tree)).map_err(|error| {
@@ -394,11 +395,15 @@ fn read_file(file: &Path, origins: &mut Origins) -> Result<toml::Table> {
     })
 }
 
-/// A password is a text whatever it looks like, and stands in no message.
-fn value_of(key: &str, text: &str) -> toml::Value {
+/// What is a text by its default is one whatever it looks like, and so is a password, which stands in no message.
+fn value_of(key: &str, text: &str, defaults: &toml::Table) -> toml::Value {
+    let (path, last) = key.rsplit_once('.').unwrap_or(("", key));
+    let mut parts = path.split('.').filter(|part| !part.is_empty());
+    let table = parts.try_fold(defaults, |table, part| table.get(part)?.as_table());
+    let is_text = table.and_then(|table| table.get(last)).is_some_and(toml::Value::is_str);
     match parse_value(text) {
         value @ toml::Value::String(_) => value,
-        _ if key == "server.password" => toml::Value::String(text.to_owned()),
+        _ if is_text || last.ends_with("password") => toml::Value::String(text.to_owned()),
         value => value,
     }
 }
@@ -574,6 +579,15 @@ mod tests {
             error.contains("stream.partitions") && error.contains("enrich.json-depth-max"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_text_may_look_like_a_number() {
+        let set = ["collector.ssl.key-store=s.p12", "collector.do-not-track-cookie.value=1"];
+        let variable = ("SNOWMELT_COLLECTOR__SSL__KEY_STORE_PASSWORD", "123456");
+        let config = load_with(&set, &[variable]).unwrap().collector;
+        assert_eq!(config.do_not_track_cookie.value, "1");
+        assert_eq!(config.ssl.key_store_password.unwrap().reveal(), "123456");
     }
 
     #[test]

@@ -17,8 +17,6 @@ pub(super) enum Becomes {
     Map(&'static str),
     /// It has no place here, for this reason.
     Dropped(&'static str),
-    /// It says nothing that would be missed.
-    Nothing,
 }
 
 /// The form of a value.
@@ -40,12 +38,12 @@ pub(super) const SINK: &str =
 const NO_TELEMETRY: &str = "Snowmelt tells nobody that it runs";
 const NO_AKKA: &str = "there is no akka here; see `collector.networking`";
 
-use Becomes::{Both, Dropped, Key, Map, Nothing};
+use Becomes::{Both, Dropped, Key, Map};
 use Form::{Address, Bool, List, Millis, Number, Text};
 
 /// The table. A name that ends with a dot stands for everything below it.
 const KEYS: &[(&str, Becomes)] = &[
-    ("license.", Nothing),
+    ("license.", Dropped("Snowmelt wants no licence accepted")),
     ("production", Dropped("there is one mode only")),
     ("interface", Key("bind", Address)),
     ("port", Key("port", Number)),

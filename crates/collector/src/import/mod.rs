@@ -99,7 +99,15 @@ impl Imported {
             ("networking.max-request-line-length", "32768"),
         ];
         let differing: &[(&str, &str)] = match self.layout {
-            Layout::R89 => &[of_2[0], of_2[1], of_2[2], ("enable-default-redirect", "true")],
+            Layout::R89 => &[
+                of_2[0],
+                of_2[1],
+                of_2[2],
+                ("enable-default-redirect", "true"),
+                ("cookie.secure", "false"),
+                ("cookie.http-only", "false"),
+                ("cookie.same-site", "\"\""),
+            ],
             Layout::V2 => &of_2,
             Layout::V3 => &[("compat.profile", "\"v3\"")],
         };
@@ -141,7 +149,6 @@ impl Imported {
             },
             Some(Becomes::Map(_)) => self.drop_key(path, "this is not a map"),
             Some(Becomes::Dropped(why)) => self.drop_key(path, *why),
-            Some(Becomes::Nothing) => {}
             None => self.drop_key(path, "no such key is known"),
         }
     }
