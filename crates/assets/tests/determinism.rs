@@ -1,8 +1,9 @@
 //! Law 2: equal records and equal recipes have equal outcomes, to the byte.
 //!
 //! The same records are enriched from the in-memory stream and from the embedded log, in other orders, by other numbers
-//! of threads, with the recipe that was printed and read back. Only what a layer stamps is left out: here it is one fixed
-//! time. `RECORDS=100000 cargo test -p assets --test determinism` takes more of them than the test command.
+//! of threads, with the recipe that was printed and read back. Enrichments are on, those among them that remember what
+//! they have made and a script that draws lots. Only what a layer stamps is left out: here it is one fixed time.
+//! `RECORDS=100000 cargo test -p assets --test determinism` takes more of them than the test command.
 
 #![expect(
     clippy::unwrap_used,
@@ -12,8 +13,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use enrich::enrichments::{Assets, Config};
 use enrich::iglu::Schemas;
-use enrich::{Outcome, Recipe, Settings, processor};
+use enrich::{Enrichments, Outcome, Recipe, Settings, processor};
 use model::iglu::SchemaKey;
 use model::payload::CollectorPayload;
 use model::position::{Offset, Partition, RawRecord};
@@ -131,6 +135,50 @@ fn recipe() -> Recipe {
     );
     let schemas = Schemas::embedded().with_local([schema("cart", cart), newer]);
     Recipe::new(schemas, Settings { failed_events: true, ..Settings::default() })
+        .with_enrichments(Enrichments::new(configs(), &Assets::new()).unwrap())
+}
+
+fn configs() -> Vec<Config> {
+    let script = "function process(event) {
+        if (event.getPlatform() !== 'web') return;
+        event.setUser_id(String(Math.random()));
+        event.setUser_fingerprint(new Date().toISOString());
+    }";
+    let config = |file: &str, key: &str, parameters: serde_json::Value| {
+        let data = json!({"vendor": "", "name": "", "enabled": true, "parameters": parameters});
+        let schema = format!("iglu:com.snowplowanalytics.{key}");
+        Config { file: file.to_owned(), json: json!({"schema": schema, "data": data}) }
+    };
+    let fields = json!({
+        "mktMedium": ["q"], "mktSource": [], "mktTerm": [], "mktContent": [], "mktCampaign": [],
+    });
+    let fingerprint = json!({"hashAlgorithm": "MD5", "excludeParameters": ["eid"]});
+    let enrichments = "snowplow.enrichments";
+    vec![
+        config("anon", "snowplow/anon_ip/jsonschema/1-0-1", json!({"anonOctets": 1})),
+        config(
+            "campaign",
+            "snowplow/campaign_attribution/jsonschema/1-0-1",
+            json!({"fields": fields}),
+        ),
+        config("fingerprint", "snowplow/event_fingerprint_config/jsonschema/1-0-1", fingerprint),
+        config(
+            "referer",
+            "snowplow/referer_parser/jsonschema/2-0-1",
+            json!({"internalDomains": []}),
+        ),
+        config(
+            "script",
+            "snowplow/javascript_script_config/jsonschema/1-0-1",
+            json!({"script": STANDARD.encode(script)}),
+        ),
+        config("ua", "snowplow/ua_parser_config/jsonschema/1-0-1", json!({})),
+        config(
+            "yauaa",
+            &format!("{enrichments}/yauaa_enrichment_config/jsonschema/1-0-0"),
+            json!({}),
+        ),
+    ]
 }
 
 fn fill(stream: &dyn Stream, records: &[Vec<u8>]) {
