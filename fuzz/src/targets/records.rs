@@ -2,10 +2,13 @@
 //! and made a row; the speed layer, which reads the text, and the batch layer, which has the event, make the same row.
 
 use std::io::Write;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use enrich::enrichments::{Asset, Assets, Config};
 use enrich::iglu::Schemas;
-use enrich::{Outcome, Recipe, Settings, enrich};
+use enrich::{Enrichments, Outcome, Recipe, Settings, enrich};
 use model::event::EnrichedEvent;
 use model::iglu::SchemaKey;
 use model::payload::CollectorPayload;
@@ -18,7 +21,8 @@ use crate::input::Input;
 
 const TP2: &str = "/com.snowplowanalytics.snowplow/tp2";
 
-/// Embedded schemas, and those of the golden tests.
+/// Embedded schemas and those of the golden tests, failed events, and every enrichment that reads no database and asks
+/// nobody.
 static RECIPE: LazyLock<Recipe> = LazyLock::new(|| {
     let local = [
         include_str!(
@@ -31,8 +35,92 @@ static RECIPE: LazyLock<Recipe> = LazyLock::new(|| {
             "../../../testdata/enrich/schemas/org.example.snowmelt/crate/jsonschema/1-0-2"
         ),
     ];
-    recipe_of(local.iter().filter_map(|text| serde_json::from_str(text).ok()))
+    let schemas = local.iter().filter_map(|text| serde_json::from_str(text).ok());
+    let rules = Asset::of(Arc::new(UA_RULES));
+    let assets = Assets::from([("mem:///rules.yaml".to_owned(), rules)]);
+    let enrichments = Enrichments::new(configs(), &assets).expect("good configurations");
+    recipe_of(schemas).with_enrichments(enrichments)
 });
+
+/// A few rules instead of the built-in ones, which would take nearly all of the time.
+const UA_RULES: &str = r"
+user_agent_parsers:
+  - regex: '(Firefox|Chrome)/(\d+)\.(\d+)'
+  - regex: '(\w+)/(\w+)'
+    family_replacement: 'It is $1'
+os_parsers:
+  - regex: '(Windows|Linux|Android) ?([\w.]*)'
+device_parsers:
+  - regex: 'phone; ([^;]*);'
+    regex_flag: 'i'
+    device_replacement: 'A $1 $2'
+";
+
+/// Reads and writes of every kind; what it makes of an event follows from the event.
+const SCRIPT: &str = r#"
+function process(event, config, headers) {
+  const title = event.getPage_title();
+  if (title === "drop") event.drop();
+  if (title === "throw") throw new Error(title);
+  event.setUser_id(String(headers.length) + "\t" + Math.random());
+  event.setSe_value(event.getSe_value());
+  if (event.getContexts() !== null) event.setContexts(event.getContexts());
+  if (event.getUnstruct_event() !== null) event.setUnstruct_event(event.getUnstruct_event());
+  return [{
+    schema: "iglu:com.snowplowanalytics.snowplow/link_click/jsonschema/1-0-1",
+    data: { targetUrl: event.getPage_url(), elementId: title === "odd" ? 1 : "x" },
+  }];
+}
+"#;
+
+fn configs() -> Vec<Config> {
+    let config = |key: &str, more: Value| {
+        let mut data = json!({"vendor": "", "name": "", "enabled": true});
+        if let (Value::Object(data), Value::Object(more)) = (&mut data, more) {
+            data.extend(more);
+        }
+        let schema = format!("iglu:com.snowplowanalytics.{key}");
+        let file = format!("{}.json", key.replace('/', "-"));
+        Config { file, json: json!({"schema": schema, "data": data}) }
+    };
+    let with = |key: &str, parameters: Value| config(key, json!({"parameters": parameters}));
+    let session = json!({
+        "field": "contexts",
+        "schemaCriterion": "iglu:org.example.snowmelt/basket/jsonschema/1-*-*",
+        "jsonPath": "$..*",
+    });
+    let pii = json!({
+        "emitEvent": true,
+        "parameters": {
+            "pii": [{"pojo": {"field": "user_ipaddress"}}, {"pojo": {"field": "page_title"}}, {"json": session}],
+            "strategy": {"pseudonymize": {"hashFunction": "MD5", "salt": ""}},
+        },
+    });
+    let fields = json!({
+        "mktMedium": ["a"], "mktSource": ["b"], "mktTerm": ["q"], "mktContent": [], "mktCampaign": ["c", "a"],
+    });
+    let fingerprint = json!({"hashAlgorithm": "MD5", "excludeParameters": ["e"]});
+    let rules = json!({"uri": "mem://", "database": "rules.yaml"});
+    vec![
+        with("snowplow/anon_ip/jsonschema/1-0-1", json!({"anonOctets": 2, "anonSegments": 3})),
+        with("snowplow/campaign_attribution/jsonschema/1-0-1", json!({"fields": fields})),
+        with("snowplow/cookie_extractor_config/jsonschema/1-0-0", json!({"cookies": ["sp", "a"]})),
+        with("snowplow/event_fingerprint_config/jsonschema/1-0-1", fingerprint),
+        with(
+            "snowplow/javascript_script_config/jsonschema/1-0-1",
+            json!({"script": STANDARD.encode(SCRIPT)}),
+        ),
+        with("snowplow/referer_parser/jsonschema/2-0-1", json!({"internalDomains": ["a.example"]})),
+        with("snowplow/ua_parser_config/jsonschema/1-0-1", rules),
+        config("snowplow.enrichments/cross_navigation_config/jsonschema/1-0-0", json!({})),
+        with(
+            "snowplow.enrichments/http_header_extractor_config/jsonschema/1-0-0",
+            json!({"headersPattern": "(?i)(?!cookie).*"}),
+        ),
+        config("snowplow.enrichments/pii_enrichment_config/jsonschema/2-0-1", pii),
+        with("snowplow.enrichments/yauaa_enrichment_config/jsonschema/1-0-0", json!({})),
+    ]
+}
 
 /// Any bytes as a raw record.
 pub(crate) fn record(bytes: &[u8]) {
