@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use enrich::look_up;
 use enrich::{Missing, Outcome, Recipe};
+use model::iglu::SchemaKey;
 use model::position::RawRecord;
+use serde_json::Value;
 
 use crate::Error;
 use crate::answers::Answers;
@@ -39,6 +41,27 @@ impl Driver {
         match enrich::enrich(record, &self.recipe) {
             Ok(outcomes) => Ok(outcomes),
             Err(missing) => self.learn(record, missing),
+        }
+    }
+
+    /// The schema of a key; `None` when there is none, as for data that a script has labelled. Both layers get the same:
+    /// where the recipe does not have it, it is what registries answered a question about this very key with, and what
+    /// they were never asked is asked now. (Of a version that superseded another one, the answer for that other one may
+    /// say something else.)
+    ///
+    /// # Errors
+    /// As [`Driver::drive`].
+    pub fn schema(&self, key: &SchemaKey) -> Result<Option<Value>, Error> {
+        let schemas = self.recipe.schemas();
+        if let Some(known) = schemas.look_up_plain(key) {
+            return Ok(known.cloned());
+        }
+        let Some(resolver) = schemas.resolver() else { return Ok(None) };
+        let (answers, error) = self.answers.get(resolver, std::slice::from_ref(key));
+        match (answers.first(), error) {
+            (Some((_, answer)), _) => Ok(answer.schema().map(|(_, schema, _)| schema.clone())),
+            (None, Some(error)) => Err(error),
+            (None, None) => Ok(None),
         }
     }
 
@@ -105,7 +128,6 @@ mod tests {
     use enrich::Settings;
     use enrich::iglu::{Resolver, Schemas};
     use model::files::Files;
-    use model::iglu::SchemaKey;
     use model::payload::CollectorPayload;
     use model::position::{Offset, Partition};
     use serde_json::json;

@@ -4,6 +4,7 @@
 //! written before the commit is read by nobody: a killed iteration is begun again from the published manifest, and who
 //! loses the race for a number plans again. The real-time view and the raw stream are not known here.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,15 +15,16 @@ use enrich::Recipe;
 use model::files::Files;
 use model::position::{Partition, Range};
 use model::time::Clock;
-use views::catalog::{Catalog, Commit, Manifest, TableFile};
+use views::catalog::{Catalog, Commit, Manifest, Table, TableFile};
 use views::tables::{self, Lot};
+use views::wide::{Inventory, Mentions};
 
 use crate::Error;
 use crate::compaction::{self, Bounds};
 use crate::error::sentence;
 use crate::garbage::Garbage;
 use crate::master::{self, Footer};
-use crate::pieces::{Job, Piece};
+use crate::pieces::{self, Job, Piece};
 use crate::plan::{self, Plan};
 use crate::progress::Progress;
 use crate::rebuild::Rebuild;
@@ -400,12 +402,49 @@ impl Batcher {
             next_recipe: proposed.digest().to_owned(),
             files: parent.files.clone(),
             ledger: parent.ledger.clone(),
+            schemas: None,
+        };
+        let mut schemas = match &parent.schemas {
+            Some(schemas) => schemas.clone(),
+            None => self.schemas_of_files(parent, &recipe)?,
         };
         for piece in run(&job, &plan.work, self.config.workers)? {
             manifest.files.extend(piece.files);
             manifest.ledger.push(piece.entry);
+            schemas.admit(&piece.schemas, iteration);
         }
+        manifest.schemas = Some(schemas);
         Ok(manifest)
+    }
+
+    /// What the events of a view hold whose manifest does not say it yet, as those of releases without wide columns: the
+    /// texts in its files say it. Done once for a data folder. What schemas say is asked of the recipe that a file was made
+    /// with, or of the one in force, where this binary cannot use that one any more.
+    fn schemas_of_files(&self, parent: &Manifest, in_force: &Driver) -> Result<Inventory, Error> {
+        let mut all = Inventory::default();
+        let mut recipes: BTreeMap<&str, Driver> = BTreeMap::new();
+        for file in parent.files.iter().filter(|file| file.table != Table::BadRows) {
+            self.progress.check_stop()?;
+            let recipe = recipes.entry(&file.recipe).or_insert_with(|| {
+                match assets::load(self.files.as_ref(), &self.data_dir, &file.recipe) {
+                    Ok(recipe) => self.driver(recipe),
+                    Err(_) => in_force.clone(),
+                }
+            });
+            let mut mentions = Mentions::default();
+            for rows in tables::read(self.files.as_ref(), &self.data_dir, file)? {
+                mentions.note_rows(&rows)?;
+            }
+            let schemas = mentions.schemas(|schema| pieces::shape(recipe, schema))?;
+            let seen = match file.table {
+                Table::FailedEvents => Inventory { failed_events: schemas, ..Inventory::default() },
+                Table::Events | Table::BadRows => {
+                    Inventory { events: schemas, ..Inventory::default() }
+                }
+            };
+            all.admit(&seen, file.iteration);
+        }
+        Ok(all)
     }
 
     fn in_force(&mut self, digest: &str) -> Result<Driver, Error> {

@@ -1,6 +1,7 @@
 //! The laws of an iteration: the batch view is what one sequential run of the function gives, whatever was killed.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -11,6 +12,7 @@ use enrich::{Outcome, Recipe, Settings};
 use futures::executor::block_on;
 use model::cut::Cut;
 use model::files::Files;
+use model::iglu::SchemaKey;
 use model::payload::{CollectorPayload, SCHEMA};
 use model::position::{Offset, Partition, Position, RawRecord};
 use model::time::{Clock, Timestamp};
@@ -20,6 +22,7 @@ use stream::memory::Memory;
 use views::catalog::{Catalog, Counts, Manifest, Table};
 use views::merge::MergedRows;
 use views::shred::{BadRowRows, EventRows};
+use views::wide::{self, Inventory, Shape};
 
 use crate::Error;
 use crate::archiver::{self, Archiver};
@@ -164,12 +167,16 @@ impl World {
             }
         }
         let read = |batch| views::rows::read(&[batch]).unwrap();
+        let schemas = Inventory {
+            events: events.mentions().schemas(shape).unwrap(),
+            failed_events: failed_events.mentions().schemas(shape).unwrap(),
+        };
         let rows = MergedRows {
             events: read(events.finish()),
             bad_rows: read(bad_rows.finish()),
             failed_events: read(failed_events.finish()),
         };
-        View::of(rows, counts)
+        View::of(rows, counts, &schemas)
     }
 
     /// What the manifest's files and ledger say.
@@ -189,7 +196,7 @@ impl World {
         assert_eq!(records, self.records().iter().filter(below).count() as u64);
         let mut found = MergedRows::default();
         Table::ALL.into_iter().for_each(|table| *found.of(table) = rows(table));
-        View::of(found, counts)
+        View::of(found, counts, manifest.schemas.as_ref().unwrap())
     }
 }
 
@@ -198,13 +205,25 @@ impl World {
 pub(crate) struct View {
     rows: MergedRows,
     counts: Counts,
+    /// Which schemas the events hold.
+    schemas: Vec<String>,
+}
+
+/// What the schemas say is not compared here.
+fn shape(_: &SchemaKey) -> Result<Shape, Infallible> {
+    Ok(Shape::Json)
 }
 
 impl View {
-    fn of(rows: MergedRows, counts: Counts) -> View {
+    fn of(rows: MergedRows, counts: Counts, inventory: &Inventory) -> View {
         let mut rows = rows.comparable();
         Table::ALL.into_iter().for_each(|table| rows.of(table).sort());
-        View { rows, counts }
+        let named = |table: &str, schemas: &wide::Schemas| -> Vec<String> {
+            schemas.keys().map(|(is_context, key)| format!("{table} {is_context} {key}")).collect()
+        };
+        let events = named("events", &inventory.events);
+        let schemas = [events, named("failed events", &inventory.failed_events)].concat();
+        View { rows, counts, schemas }
     }
 }
 
@@ -240,14 +259,32 @@ fn request(path: &str, querystring: &str) -> Vec<u8> {
     payload.encode()
 }
 
-/// A page view, sometimes without an event id; a request of no known adapter or a page view whose contexts are no JSON;
+/// The parameter with the entity of some page views.
+fn context(n: u32) -> String {
+    if !n.is_multiple_of(5) {
+        return String::new();
+    }
+    let data = format!("{{\"id\":\"00000000-0000-4000-8000-{n:012}\"}}");
+    let entity = format!(
+        "{{\"schema\":\"iglu:com.snowplowanalytics.snowplow/web_page/jsonschema/1-0-0\",\"data\":{data}}}"
+    );
+    let contexts = "iglu:com.snowplowanalytics.snowplow/contexts/jsonschema/1-0-0";
+    let json = format!("{{\"schema\":\"{contexts}\",\"data\":[{entity}]}}");
+    let escaped = json.bytes().map(|byte| format!("%{byte:02x}"));
+    format!("&co={}", escaped.collect::<String>())
+}
+
+/// A page view, sometimes with an entity or without an event id; a request of no known adapter or a page view whose contexts are no JSON;
 /// bytes that are no payload.
 pub(crate) fn record(kind: u32, n: u32) -> Vec<u8> {
     match kind {
         0 => request("/i", &format!("e=pv&p=web&tv=js-1&url=http%3A%2F%2Fa.example%2F{n}")),
         1 => request(
             "/i",
-            &format!("e=pv&p=web&tv=js-1&eid=00000000-0000-4000-8000-{n:012}&aid=shop"),
+            &format!(
+                "e=pv&p=web&tv=js-1&eid=00000000-0000-4000-8000-{n:012}&aid=shop{}",
+                context(n)
+            ),
         ),
         2 if n / 4 % 2 == 1 => request("/i", &format!("e=pv&p=web&tv=js-1&aid=shop{n}&co=no+json")),
         2 => request("/org.example/v1", "a=b"),
@@ -276,6 +313,44 @@ fn the_batch_view_is_what_a_sequential_run_gives() {
     for partition in world.raw.partitions() {
         assert_eq!(iterated.manifest.cut.of(partition), world.raw.end(partition).unwrap());
     }
+}
+
+#[test]
+fn the_manifest_says_which_schemas_the_events_hold_and_what_they_say() {
+    let world = filled(2, 40);
+    let manifest = world.live(1000, &recipe(50)).unwrap().manifest;
+    let schemas = manifest.schemas.as_ref().unwrap();
+    let keys = |schemas: &wide::Schemas| -> Vec<String> {
+        schemas.keys().map(|(_, key)| key.as_str().to_owned()).collect()
+    };
+    let page = "iglu:com.snowplowanalytics.snowplow/web_page/jsonschema/1-0-0";
+    assert_eq!(keys(&schemas.events), [page]);
+    assert_eq!(keys(&schemas.failed_events), [model::failed::FAILURE]);
+    let json = serde_json::to_value(schemas).unwrap();
+    assert_eq!(json["events"][0]["since"], 1);
+    assert_eq!(json["events"][0]["shape"], serde_json::json!({"id": "text"}));
+}
+
+#[test]
+fn a_folder_of_a_release_without_wide_columns_gets_them_with_its_next_iteration() {
+    let grow = |world: &World, is_older: bool| {
+        for round in 1..4 {
+            for n in 0..20 {
+                world.append(0, record(n % 4, round * 20 + n));
+            }
+            let newest = world.live(i64::from(round) * 1000, &recipe(50)).unwrap().manifest;
+            if is_older && round < 3 {
+                let path = format!("{DATA}/catalog/{:020}.json", newest.iteration);
+                let older = Manifest { schemas: None, ..Manifest::clone(&newest) };
+                world.disk.change(Path::new(&path), |bytes| *bytes = older.encode());
+            }
+        }
+        world.catalog().unwrap().newest()
+    };
+    let (older, newer) = (World::new(1), World::new(1));
+    let (older, newer) = (grow(&older, true), grow(&newer, false));
+    assert!(newer.schemas.as_ref().is_some_and(|schemas| !schemas.events.is_empty()));
+    assert_eq!(older.schemas, newer.schemas);
 }
 
 #[test]

@@ -11,12 +11,14 @@ use assets::Driver;
 use enrich::Outcome;
 use model::bad_row::Processor;
 use model::files::Files;
+use model::iglu::SchemaKey;
 use model::position::{Offset, Position, Range, RawRecord};
 use model::time::Timestamp;
 use stream::Record;
 use views::catalog::{Counts, LedgerEntry, Table, TableFile};
 use views::shred::{BadRowRows, EventRows};
 use views::tables::{self, Lot};
+use views::wide::{Inventory, Shape};
 
 use crate::Error;
 use crate::master::{self, Footer, Reader};
@@ -50,6 +52,8 @@ pub(crate) struct Job<'a> {
 pub(crate) struct Piece {
     pub(crate) files: Vec<TableFile>,
     pub(crate) entry: LedgerEntry,
+    /// Which schemas the events hold.
+    pub(crate) schemas: Inventory,
 }
 
 impl Job<'_> {
@@ -252,6 +256,11 @@ impl<'a> Part<'a> {
         if let Some(what) = differs {
             return Err(Error::LedgerOpen { partition, from, to, what });
         }
+        let shape = |schema: &SchemaKey| shape(&self.recipe, schema);
+        let schemas = Inventory {
+            events: self.events.mentions().schemas(shape)?,
+            failed_events: self.failed_events.mentions().schemas(shape)?,
+        };
         let entry = LedgerEntry {
             partition,
             from,
@@ -262,6 +271,11 @@ impl<'a> Part<'a> {
             recipe: self.job.recipe.recipe().digest().to_owned(),
             master: self.footer.name(),
         };
-        Ok(Piece { files: self.files, entry })
+        Ok(Piece { files: self.files, entry, schemas })
     }
+}
+
+/// What a schema says of the columns of its data: nothing where there is none.
+pub(crate) fn shape(recipe: &Driver, schema: &SchemaKey) -> Result<Shape, Error> {
+    Ok(recipe.schema(schema)?.as_ref().map_or(Shape::Json, Shape::of_schema))
 }

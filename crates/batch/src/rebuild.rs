@@ -14,6 +14,7 @@ use model::position::{Offset, Partition};
 use model::time::Timestamp;
 use views::catalog::{Catalog, LedgerEntry, Manifest};
 use views::tables::Lot;
+use views::wide::Inventory;
 
 use crate::Error;
 use crate::batcher::{self, Config};
@@ -124,11 +125,13 @@ impl Rebuild {
         let iteration = parent.iteration + 1;
         let mut files = Vec::new();
         let mut ledger = Vec::new();
+        let mut schemas = Inventory::default();
         for piece in self.pieces.values() {
             files.extend(piece.files.iter().cloned().map(|mut file| {
                 file.iteration = iteration;
                 file
             }));
+            schemas.admit(&piece.schemas, piece.entry.iteration);
             ledger.push(piece.entry.clone());
         }
         Manifest {
@@ -141,6 +144,7 @@ impl Rebuild {
             next_recipe: self.recipe.recipe().digest().to_owned(),
             files,
             ledger,
+            schemas: Some(schemas),
         }
     }
 

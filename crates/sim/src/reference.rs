@@ -6,16 +6,19 @@
 
 use std::collections::BTreeMap;
 
+use arrow::array::RecordBatch;
 use assets::Driver;
 use bytes::Bytes;
 use enrich::Outcome;
 use model::cut::Frontier;
+use model::iglu::SchemaKey;
 use model::position::{Offset, Partition, Position, RawRecord};
 use model::time::Timestamp;
-use views::catalog::Manifest;
-use views::merge::MergedRows;
+use views::catalog::{Manifest, Table};
+use views::merge::{MergedRows, WideRows};
 use views::rows;
 use views::shred::{BadRowRows, EventRows};
+use views::wide::{Columns, Inventory, Shape, Union};
 
 use crate::Violation;
 
@@ -24,7 +27,26 @@ use crate::Violation;
 pub struct Reference {
     log: BTreeMap<(Partition, Offset), Bytes>,
     recipes: BTreeMap<String, Driver>,
-    outcomes: BTreeMap<(String, Partition, Offset), MergedRows>,
+    outcomes: BTreeMap<(String, Partition, Offset), Outcomes>,
+}
+
+/// What a record comes to.
+#[derive(Clone)]
+struct Outcomes {
+    rows: MergedRows,
+    events: RecordBatch,
+    failed_events: RecordBatch,
+    schemas: Inventory,
+}
+
+/// Everything that is answered.
+#[derive(Default)]
+pub struct Expected {
+    pub rows: MergedRows,
+    /// The wide columns of events, with their values.
+    pub events: WideRows,
+    /// Those of failed events; what failed has another time in each layer.
+    pub failed_events: WideRows,
 }
 
 impl Reference {
@@ -41,8 +63,10 @@ impl Reference {
         frontier: &Frontier,
         history: &[Manifest],
         load: impl Fn(&str) -> Result<Driver, assets::Error>,
-    ) -> Result<MergedRows, Violation> {
+    ) -> Result<Expected, Violation> {
         let mut all = MergedRows::default();
+        let (mut events, mut failed_events) = (Vec::new(), Vec::new());
+        let mut schemas = Inventory::default();
         let below: Vec<(Partition, Offset)> = self
             .log
             .keys()
@@ -51,12 +75,27 @@ impl Reference {
             .collect();
         for (partition, offset) in below {
             let recipe = recipe_at(history, &partition, offset)?;
-            let rows = self.outcomes_of(recipe, &partition, offset, &load)?;
-            all.events.extend(rows.events);
-            all.bad_rows.extend(rows.bad_rows);
-            all.failed_events.extend(rows.failed_events);
+            let outcomes = self.outcomes_of(recipe, &partition, offset, &load)?;
+            all.events.extend(outcomes.rows.events);
+            all.bad_rows.extend(outcomes.rows.bad_rows);
+            all.failed_events.extend(outcomes.rows.failed_events);
+            events.push(outcomes.events);
+            failed_events.push(outcomes.failed_events);
+            schemas.add(&outcomes.schemas);
         }
-        Ok(all)
+        let wide = |table, batches: &[RecordBatch]| {
+            let mut seen = Union::new();
+            if let Some(schemas) = schemas.of(table) {
+                schemas.add_to(&mut seen, Offset::BEGINNING);
+            }
+            WideRows::of(&Columns::of(&seen), batches)
+                .map_err(|error| Violation::new(error.to_string()))
+        };
+        Ok(Expected {
+            rows: all,
+            events: wide(Table::Events, &events)?,
+            failed_events: wide(Table::FailedEvents, &failed_events)?,
+        })
     }
 
     fn outcomes_of(
@@ -65,7 +104,7 @@ impl Reference {
         partition: &Partition,
         offset: Offset,
         load: impl Fn(&str) -> Result<Driver, assets::Error>,
-    ) -> Result<MergedRows, Violation> {
+    ) -> Result<Outcomes, Violation> {
         let key = (recipe.to_owned(), partition.clone(), offset);
         if let Some(rows) = self.outcomes.get(&key) {
             return Ok(rows.clone());
@@ -81,10 +120,9 @@ impl Reference {
         let outcomes = driver
             .drive(&record)
             .map_err(|error| Violation::new(format!("{partition} {offset}: {error}")))?;
-        let rows = shred(partition, offset, outcomes)
-            .map_err(|error| Violation::new(error.to_string()))?;
-        self.outcomes.insert(key, rows.clone());
-        Ok(rows)
+        let outcomes = shred(partition, offset, outcomes, driver)?;
+        self.outcomes.insert(key, outcomes.clone());
+        Ok(outcomes)
     }
 }
 
@@ -110,7 +148,8 @@ fn shred(
     partition: &Partition,
     offset: Offset,
     outcomes: Vec<Outcome>,
-) -> Result<MergedRows, views::Error> {
+    driver: &Driver,
+) -> Result<Outcomes, Violation> {
     let (mut events, mut bad_rows) = (EventRows::default(), BadRowRows::default());
     let mut failed_events = EventRows::default();
     let (processor, at) = (enrich::processor(), Timestamp(0));
@@ -126,10 +165,22 @@ fn shred(
             Outcome::Dropped { .. } | Outcome::Pii(_) => {}
         }
     }
-    let rows = MergedRows {
-        events: rows::read(&[events.finish()])?,
-        bad_rows: rows::read(&[bad_rows.finish()])?,
-        failed_events: rows::read(&[failed_events.finish()])?,
+    let shape = |schema: &SchemaKey| {
+        let schema = driver.schema(schema).map_err(|error| Violation::new(error.to_string()))?;
+        Ok(schema.as_ref().map_or(Shape::Json, Shape::of_schema))
     };
-    Ok(rows.comparable())
+    let schemas = Inventory {
+        events: events.mentions().schemas(shape)?,
+        failed_events: failed_events.mentions().schemas(shape)?,
+    };
+    let (events, failed_events) = (events.finish(), failed_events.finish());
+    let read = |rows: &RecordBatch| {
+        rows::read(std::slice::from_ref(rows)).map_err(|error| Violation::new(error.to_string()))
+    };
+    let rows = MergedRows {
+        events: read(&events)?,
+        bad_rows: read(&bad_rows.finish())?,
+        failed_events: read(&failed_events)?,
+    };
+    Ok(Outcomes { rows: rows.comparable(), events, failed_events, schemas })
 }

@@ -300,7 +300,7 @@ impl World {
             speed::Config { batch_bytes: 3000, entry_bytes_max: 6000, ..speed::Config::default() };
         let enricher = Enricher::open(
             &Streams { raw: raw.clone(), derived: derived.clone(), pii },
-            recipe,
+            recipe.clone(),
             &newest.cut,
             self.clock.clone(),
             config,
@@ -309,6 +309,7 @@ impl World {
             &derived,
             Arc::clone(&realtime),
             newest.next_recipe.clone(),
+            recipe,
             newest.cut.clone(),
         )?;
         let archiver = Archiver::new(
@@ -590,11 +591,12 @@ impl Roles {
             // The recipe that is in force from the manifest's cut on: derive what lies above again.
             let recipe = assets::load(disk, Path::new(DATA_DIR), &manifest.next_recipe)?;
             let recipe = Driver::new(Arc::new(recipe), Arc::clone(&self.answers));
-            self.enricher.switch(recipe, &manifest.cut)?;
+            self.enricher.switch(recipe.clone(), &manifest.cut)?;
             self.loader = Loader::open(
                 &self.derived,
                 Arc::clone(&self.realtime),
                 manifest.next_recipe.clone(),
+                recipe,
                 manifest.cut.clone(),
             )?;
             self.recipe.clone_from(&manifest.next_recipe);

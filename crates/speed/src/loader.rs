@@ -5,14 +5,18 @@
 //! prefix was seen before and is dropped. It also lets the derived streams forget what the batch view covers. Whether
 //! something is missing for good, and is to be enriched again, is noticed by [`crate::service`].
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use assets::Driver;
 use model::causes::Causes;
 use model::cut::{Cut, Frontier};
 use model::event::{EnrichedEvent, InvalidTsv};
-use model::position::{Partition, Position};
+use model::iglu::SchemaKey;
+use model::position::{Partition, Position, Range};
 use views::realtime::{Applied, NewChunk, RealtimeView};
 use views::shred::{BadRowRows, EventRows};
+use views::wide::{Inventory, Shape};
 
 use crate::Error;
 use crate::derived::Derived;
@@ -27,7 +31,8 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Starts at `base`, the cut from which `recipe` is in force, and reads the streams from their beginning.
+    /// Starts at `base`, the cut from which the recipe with the digest `recipe` is in force, and reads the streams from
+    /// their beginning. What schemas say is asked of that recipe.
     ///
     /// # Errors
     /// When the streams have not the same number of partitions, or cannot be read.
@@ -35,13 +40,15 @@ impl Loader {
         streams: &Derived,
         realtime: Arc<RealtimeView>,
         recipe: String,
+        schemas: Driver,
         base: Cut,
     ) -> Result<Loader, Error> {
         let partitions = streams.enriched.partitions().len();
         streams.expect_partitions(partitions)?;
         let open = |index| {
             let realtime = Arc::clone(&realtime);
-            PartitionLoader::open(streams, index, realtime, recipe.clone(), base.clone())
+            let (recipe, schemas) = (recipe.clone(), schemas.clone());
+            PartitionLoader::open(streams, index, realtime, recipe, schemas, base.clone())
         };
         Ok(Loader { partitions: (0..partitions).map(open).collect::<Result<_, Error>>()? })
     }
@@ -88,6 +95,10 @@ pub struct PartitionLoader {
     ranges: Ranges,
     realtime: Arc<RealtimeView>,
     recipe: String,
+    /// The recipe itself, which knows the schemas.
+    schemas: Driver,
+    /// What the schemas say that were met.
+    shapes: HashMap<SchemaKey, Arc<Shape>>,
     /// The cut from which the view starts.
     base: Cut,
     frontier: Frontier,
@@ -107,11 +118,23 @@ impl PartitionLoader {
         index: usize,
         realtime: Arc<RealtimeView>,
         recipe: String,
+        schemas: Driver,
         base: Cut,
     ) -> Result<PartitionLoader, Error> {
         let ranges = Ranges::open(streams, index)?;
         let frontier = base.clone();
-        Ok(PartitionLoader { ranges, realtime, recipe, base, frontier, raw: None, refused: None })
+        let shapes = HashMap::new();
+        Ok(PartitionLoader {
+            ranges,
+            realtime,
+            recipe,
+            schemas,
+            shapes,
+            base,
+            frontier,
+            raw: None,
+            refused: None,
+        })
     }
 
     /// Takes the next range that all streams have.
@@ -138,8 +161,8 @@ impl PartitionLoader {
         if *recipe != self.recipe || Joint::of(range, prefix) != Joint::Next {
             return Ok(());
         }
-        let chunk = match chunk(written) {
-            Ok(chunk) => chunk,
+        let chunk = match rows(written) {
+            Ok(rows) => self.chunk(written.mark(), rows)?,
             Err(error) => {
                 tracing::warn!(partition = %range.partition, from = %range.from, to = %range.to, error = %Causes(&error), "skipped an entry of the derived streams");
                 return Ok(());
@@ -152,6 +175,36 @@ impl PartitionLoader {
             }
         }
         Ok(())
+    }
+
+    /// The rows of a range with the schemas that they hold. What a schema says may have to be asked for.
+    fn chunk(&mut self, mark: &Mark, mut rows: TableRows) -> Result<NewChunk, Error> {
+        let (recipe, shapes) = (&self.schemas, &mut self.shapes);
+        let mut shape = |schema: &SchemaKey| match shapes.get(schema) {
+            Some(shape) => Ok(Arc::clone(shape)),
+            None => {
+                let found = recipe.schema(schema).map_err(|source| {
+                    let Range { partition, from: offset, .. } = mark.range.clone();
+                    Error::Enrich { partition, offset, source }
+                })?;
+                let shape = Arc::new(found.as_ref().map_or(Shape::Json, Shape::of_schema));
+                shapes.insert(schema.clone(), Arc::clone(&shape));
+                Ok::<_, Error>(shape)
+            }
+        };
+        let schemas = Inventory {
+            events: rows.events.mentions().schemas(&mut shape)?,
+            failed_events: rows.failed_events.mentions().schemas(&mut shape)?,
+        };
+        Ok(NewChunk {
+            range: mark.range.clone(),
+            counts: mark.counts,
+            records: mark.records,
+            events: rows.events.finish(),
+            bad_rows: rows.bad_rows.finish(),
+            failed_events: rows.failed_events.finish(),
+            schemas,
+        })
     }
 
     /// The base, and what the view was given beyond it.
@@ -187,20 +240,21 @@ enum Unusable {
     Event { position: Position, source: InvalidTsv },
 }
 
-fn chunk(written: &Written) -> Result<NewChunk, Unusable> {
+/// The rows of a range in the builders of their tables.
+struct TableRows {
+    events: EventRows,
+    bad_rows: BadRowRows,
+    failed_events: EventRows,
+}
+
+fn rows(written: &Written) -> Result<TableRows, Unusable> {
     let mark = written.mark();
     let mut bad_rows = BadRowRows::default();
     for row in written.bad.rows()? {
         bad_rows.push(&place_of(mark, &row), row.text);
     }
-    Ok(NewChunk {
-        range: mark.range.clone(),
-        counts: mark.counts,
-        records: mark.records,
-        events: events(&written.enriched)?.finish(),
-        bad_rows: bad_rows.finish(),
-        failed_events: events(&written.failed)?.finish(),
-    })
+    let (events, failed_events) = (events(&written.enriched)?, events(&written.failed)?);
+    Ok(TableRows { events, bad_rows, failed_events })
 }
 
 fn events(entry: &Entry) -> Result<EventRows, Unusable> {

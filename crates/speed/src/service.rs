@@ -416,7 +416,7 @@ impl Worker {
     fn open(&self, orders: &Orders) -> Result<Halves, Error> {
         let Ports { streams, realtime, clock } = &self.shared.ports;
         let (recipe, config) = (orders.recipe.clone(), self.shared.config.clone());
-        let digest = recipe.recipe().digest().to_owned();
+        let (digest, schemas) = (recipe.recipe().digest().to_owned(), recipe.clone());
         let enricher = match &self.halves {
             Some(before) => before.enricher.switched(recipe, &orders.cut)?,
             None => {
@@ -425,7 +425,8 @@ impl Worker {
             }
         };
         let (realtime, base) = (Arc::clone(realtime), orders.cut.clone());
-        let loader = PartitionLoader::open(&streams.derived, self.index, realtime, digest, base)?;
+        let loader =
+            PartitionLoader::open(&streams.derived, self.index, realtime, digest, schemas, base)?;
         Ok(Halves { recipe: orders.switched_at, enricher, loader })
     }
 

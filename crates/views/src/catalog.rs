@@ -263,6 +263,14 @@ fn check_follows(manifest: &Manifest, newest: &Manifest) -> Result<(), Error> {
             manifest.recipe, newest.next_recipe
         )));
     }
+    let forgets = match (&newest.schemas, &manifest.schemas) {
+        (Some(known), Some(schemas)) => !schemas.covers(known),
+        (known, None) => known.is_some(),
+        (None, Some(_)) => false,
+    };
+    if same_generation && forgets {
+        return Err(rejected("it forgets schemas that its events hold".to_owned()));
+    }
     manifest.check_whole().map_err(rejected)
 }
 

@@ -7,10 +7,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use model::cut::{Cut, Frontier};
+use model::position::Offset;
 
 use crate::Error;
-use crate::catalog::{Catalog, Manifest};
+use crate::catalog::{Catalog, Manifest, Table};
 use crate::realtime::{RealtimeView, Snapshot};
+use crate::wide::{Columns, Union};
 
 /// Both views of one data folder. Safe to share.
 #[derive(Debug)]
@@ -45,6 +47,26 @@ impl Pin {
     /// Whether the real-time view takes part: the frontier lies beyond the cut somewhere.
     pub fn is_ahead(&self) -> bool {
         self.frontier != self.manifest.cut
+    }
+
+    /// What the wide columns of a table follow from: the schemas of the batch view, and those of real-time rows from the
+    /// cut to the frontier. Together they are the same wherever the cut is.
+    pub fn schemas(&self, table: Table) -> Union<'_> {
+        let mut all = Union::new();
+        if let Some(schemas) = self.manifest.schemas.as_ref().and_then(|batch| batch.of(table)) {
+            schemas.add_to(&mut all, Offset::BEGINNING);
+        }
+        for (partition, speed) in &self.snapshot.schemas {
+            if let Some(schemas) = speed.of(table) {
+                schemas.add_to(&mut all, self.manifest.cut.of(partition));
+            }
+        }
+        all
+    }
+
+    /// The wide columns of a table. They are made anew with each call.
+    pub fn wide_columns(&self, table: Table) -> Columns {
+        Columns::of(&self.schemas(table))
     }
 }
 

@@ -7,6 +7,7 @@
 //! In the order of reading:
 //! - [`schema`] and [`shred`]: an enriched event or a bad row as typed columns, the same in both layers.
 //! - [`rows`]: the reverse, as texts that can be compared.
+//! - [`wide`]: the columns that follow from the schemas of what events hold.
 //! - [`parquet`] and [`tables`]: table files of the batch view.
 //! - [`catalog`]: manifests, the one commit point.
 //! - [`realtime`]: the real-time view, a gap-free prefix per partition above the cut.
@@ -18,6 +19,8 @@ pub mod schema;
 pub mod shred;
 
 pub mod rows;
+
+pub mod wide;
 
 pub mod parquet;
 

@@ -5,6 +5,8 @@
 
 use std::path::Path;
 
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
 use model::cut::{Cut, Frontier};
 use model::files::Files;
 
@@ -13,6 +15,7 @@ use crate::catalog::{Table, TableFile};
 use crate::lambda::Pin;
 use crate::rows::{self, Row};
 use crate::tables;
+use crate::wide::{self, Column, Columns};
 
 /// All rows below a frontier, in the order of their positions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,6 +72,54 @@ pub fn rows(pin: &Pin, files: &dyn Files, data_dir: &Path) -> Result<MergedRows,
         sort_unique(merged.of(table))?;
     }
     Ok(merged)
+}
+
+/// The wide columns of one table as a pin answers them: what equals the reference, wherever the cut is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WideRows {
+    /// Name and type of each column.
+    pub columns: Vec<String>,
+    /// In the order of the positions.
+    pub rows: Vec<Row>,
+}
+
+impl WideRows {
+    /// The wide columns of these rows.
+    ///
+    /// # Errors
+    /// [`Error::Arrow`] when the batches are not rows of events.
+    pub fn of(columns: &Columns, batches: &[RecordBatch]) -> Result<WideRows, Error> {
+        let all = match batches {
+            [] => Vec::new(),
+            [first, ..] => {
+                vec![wide::of_batch(columns, &concat_batches(&first.schema(), batches)?)?]
+            }
+        };
+        let mut rows = rows::read(&all)?;
+        sort_unique(&mut rows)?;
+        let shown = |column: &Column| format!("{} {}", column.name(), column.data_type());
+        Ok(WideRows { columns: columns.iter().map(shown).collect(), rows })
+    }
+}
+
+/// The wide columns that a pin answers with, and their values.
+///
+/// # Errors
+/// As [`rows`].
+pub fn wide_rows(
+    pin: &Pin,
+    table: Table,
+    files: &dyn Files,
+    data_dir: &Path,
+) -> Result<WideRows, Error> {
+    let mut batches = Vec::new();
+    for file in pin.manifest.files_of(table) {
+        batches.extend(tables::read(files, data_dir, file)?);
+    }
+    for chunk in &pin.snapshot.chunks {
+        batches.push(chunk.rows_beyond(table, &pin.manifest.cut)?);
+    }
+    WideRows::of(&pin.wide_columns(table), &batches)
 }
 
 /// The rows of one file, which lie in its range and below the cut.

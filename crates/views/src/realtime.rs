@@ -15,6 +15,7 @@ use model::position::{Offset, Partition};
 
 use crate::Error;
 use crate::catalog::Table;
+use crate::wide::Inventory;
 
 mod chunk;
 
@@ -55,6 +56,8 @@ pub struct Snapshot {
     pub begin: Cut,
     /// In the order of partition and range.
     pub chunks: Vec<Arc<Chunk>>,
+    /// Which schemas the events of each partition hold, and up to which record: also of what was forgotten since.
+    pub schemas: Vec<(Partition, Arc<Inventory>)>,
 }
 
 /// Sizes of the view, for metrics.
@@ -89,6 +92,8 @@ type Recipes = BTreeMap<String, BTreeMap<Partition, Prefix>>;
 struct Prefix {
     next: Offset,
     chunks: VecDeque<Arc<Chunk>>,
+    /// Also of chunks that were forgotten: which of it lies beyond a cut is told by the last record.
+    schemas: Arc<Inventory>,
 }
 
 impl Prefix {
@@ -122,7 +127,7 @@ impl RealtimeView {
     /// # Errors
     /// [`Error::Rows`] when rows are not in their range or order; [`Error::Full`] when memory is used up and cannot be
     /// spilled. Nothing changes then.
-    pub fn apply(&self, recipe: &str, base: &Cut, chunk: NewChunk) -> Result<Applied, Error> {
+    pub fn apply(&self, recipe: &str, base: &Cut, mut chunk: NewChunk) -> Result<Applied, Error> {
         let _one_writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let partition = chunk.range.partition.clone();
         let base = base.of(&partition);
@@ -133,9 +138,10 @@ impl RealtimeView {
         if chunk.range.from > next {
             return Ok(Applied::Gap);
         }
+        let schemas = std::mem::take(&mut chunk.schemas);
         let chunk = Chunk::take(chunk, next)?;
         self.make_room(chunk.memory_bytes())?;
-        if !self.push(recipe, base, next, Arc::new(chunk)) {
+        if !self.push(recipe, base, next, Arc::new(chunk), &schemas) {
             return Ok(Applied::Gap);
         }
         while self.join_last_two(recipe, &partition)? {}
@@ -156,6 +162,7 @@ impl RealtimeView {
             snapshot.frontier.raise(partition, prefix.next);
             snapshot.begin.raise(partition, prefix.begin());
             snapshot.chunks.extend(prefix.chunks.iter().cloned());
+            snapshot.schemas.push((partition.clone(), prefix.schemas.clone()));
         }
         snapshot
     }
@@ -209,20 +216,30 @@ impl RealtimeView {
     }
 
     /// Appends a chunk that begins at `next`. False when the prefix was forgotten since `next` was read.
-    fn push(&self, recipe: &str, base: Offset, next: Offset, chunk: Arc<Chunk>) -> bool {
+    fn push(
+        &self,
+        recipe: &str,
+        base: Offset,
+        next: Offset,
+        chunk: Arc<Chunk>,
+        schemas: &Inventory,
+    ) -> bool {
         let mut recipes = self.lock();
         let partition = &chunk.range().partition;
         if joint(&recipes, recipe, partition, base) != next {
             return false;
         }
         let prefixes = recipes.entry(recipe.to_owned()).or_default();
-        let prefix = prefixes
-            .entry(partition.clone())
-            .or_insert_with(|| Prefix { next, chunks: VecDeque::new() });
+        let prefix = prefixes.entry(partition.clone()).or_insert_with(|| Prefix {
+            next,
+            chunks: VecDeque::new(),
+            schemas: Arc::default(),
+        });
         let overtaken =
             if prefix.next < next { std::mem::take(&mut prefix.chunks) } else { VecDeque::new() };
         prefix.next = chunk.range().to;
         prefix.chunks.push_back(chunk);
+        Arc::make_mut(&mut prefix.schemas).add(schemas);
         drop(recipes);
         drop(overtaken);
         true

@@ -8,6 +8,7 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{
     DataType, Decimal128Type, Float64Type, Int32Type, TimeUnit, TimestampMicrosecondType,
 };
+use arrow::util::display::{ArrayFormatter, FormatOptions};
 use model::failed::FAILURE;
 use model::position::{Offset, Partition, Position};
 use serde_json::Value;
@@ -63,8 +64,20 @@ pub fn read(batches: &[RecordBatch]) -> Result<Vec<Row>, Error> {
     for batch in batches {
         let places = Places::of(batch)?;
         let cells = batch.num_columns() - schema::POSITION_COLUMNS.len();
+        // Records and lists, of wide columns: equal values have equal texts.
+        let nested = batch.columns().iter().map(|column| match column.data_type() {
+            DataType::Struct(_) | DataType::List(_) => {
+                ArrayFormatter::try_new(column, &NESTED).map(Some)
+            }
+            _ => Ok(None),
+        });
+        let nested = nested.collect::<Result<Vec<_>, _>>()?;
         for at in 0..batch.num_rows() {
-            let cells = (0..cells).map(|column| text_of(batch.column(column), at));
+            let cells = (0..cells).map(|column| match &nested[column] {
+                Some(_) if batch.column(column).is_null(at) => Ok(None),
+                Some(formatter) => Ok(Some(formatter.value(at).to_string())),
+                None => text_of(batch.column(column), at),
+            });
             rows.push(Row {
                 position: places.position(at)?,
                 cells: cells.collect::<Result<_, Error>>()?,
@@ -73,6 +86,8 @@ pub fn read(batches: &[RecordBatch]) -> Result<Vec<Row>, Error> {
     }
     Ok(rows)
 }
+
+const NESTED: FormatOptions<'static> = FormatOptions::new().with_null("null");
 
 /// The position columns of a batch.
 pub(crate) struct Places<'a> {
@@ -132,6 +147,7 @@ fn text_of(column: &dyn Array, at: usize) -> Result<Option<String>, Error> {
         DataType::Timestamp(TimeUnit::Microsecond, None) => {
             column.as_primitive::<TimestampMicrosecondType>().value(at).to_string()
         }
+        DataType::Utf8View => column.as_string_view().value(at).to_owned(),
         other => return Err(wrong(format!("a column of type {other}"))),
     };
     Ok(Some(text))

@@ -89,8 +89,13 @@ pub fn sql_type(field: &Field) -> String {
         | DataType::LargeBinary
         | DataType::BinaryView
         | DataType::FixedSizeBinary(_) => "bytea".to_owned(),
+        // Records, and lists of them.
+        DataType::Struct(_) => "json".to_owned(),
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
-            format!("{}[]", sql_type(item))
+            match sql_type(item) {
+                of if of == "json" || of.ends_with("[]") => "json".to_owned(),
+                of => format!("{of}[]"),
+            }
         }
         DataType::Dictionary(_, value) => {
             sql_type(&Field::new(field.name(), value.as_ref().clone(), field.is_nullable()))
@@ -136,6 +141,12 @@ mod tests {
     #[test]
     fn a_list_is_named_by_its_items() {
         let item = Arc::new(Field::new("item", DataType::Int64, true));
-        assert_eq!(sql_type(&Field::new("a", DataType::List(item), true)), "bigint[]");
+        let list = Field::new("a", DataType::List(item), true);
+        assert_eq!(sql_type(&list), "bigint[]");
+        let record = Field::new("r", DataType::Struct(vec![list.clone()].into()), true);
+        assert_eq!(sql_type(&record), "json");
+        for item in [list, record] {
+            assert_eq!(sql_type(&Field::new("a", DataType::List(Arc::new(item)), true)), "json");
+        }
     }
 }

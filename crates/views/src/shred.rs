@@ -16,6 +16,7 @@ use serde_json::Value;
 use std::sync::Arc;
 
 use crate::schema;
+use crate::wide::Mentions;
 
 /// Builds rows of `atomic.events`.
 ///
@@ -25,6 +26,7 @@ use crate::schema;
 pub struct EventRows {
     columns: Vec<Column>,
     positions: Positions,
+    mentions: Mentions,
 }
 
 impl Default for EventRows {
@@ -32,6 +34,7 @@ impl Default for EventRows {
         EventRows {
             columns: COLUMNS.iter().map(|column| Column::of(column.kind)).collect(),
             positions: Positions::default(),
+            mentions: Mentions::default(),
         }
     }
 }
@@ -47,6 +50,12 @@ impl EventRows {
             column.push(cell);
         }
         self.positions.push(position);
+        self.mentions.note(position.offset, event);
+    }
+
+    /// The schemas that all events name which were ever pushed.
+    pub fn mentions(&self) -> &Mentions {
+        &self.mentions
     }
 
     /// Rows pushed since the last [`EventRows::finish`].

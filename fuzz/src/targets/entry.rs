@@ -3,9 +3,12 @@
 //! The input is a list of entries: a byte that says to which stream one goes (bits 0 and 2) and whether its checksum is
 //! made right (bit 1), its length, its bytes.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use assets::Driver;
 use bytes::Bytes;
+use enrich::iglu::Schemas;
+use enrich::{Recipe, Settings};
 use futures::executor::block_on;
 use model::cut::Cut;
 use speed::derived::Derived;
@@ -21,6 +24,10 @@ use crate::input::Input;
 
 /// The recipe that the corpus names.
 const RECIPE: &str = "r";
+
+/// What is asked for the schemas of the events.
+static RECIPE_IN_USE: LazyLock<Arc<Recipe>> =
+    LazyLock::new(|| Arc::new(Recipe::new(Schemas::embedded(), Settings::default())));
 
 pub(crate) fn entries(bytes: &[u8]) {
     let [enriched, bad, failed] = Derived::NAMES.map(|name| Memory::new(name, 1));
@@ -65,7 +72,8 @@ fn load(streams: &[Memory; 3]) {
     let [enriched, bad, failed] =
         streams.each_ref().map(|stream| Arc::new(stream.clone()) as Arc<dyn Stream>);
     let streams = Derived { enriched, bad, failed };
-    let mut loader = Loader::open(&streams, Arc::clone(&view), RECIPE.to_owned(), Cut::default())
+    let (recipe, schemas) = (RECIPE.to_owned(), Driver::from(RECIPE_IN_USE.clone()));
+    let mut loader = Loader::open(&streams, Arc::clone(&view), recipe, schemas, Cut::default())
         .expect("each stream has one partition");
     while loader.step().expect("entries that are wrong are left out") == Progress::Moved {}
     assert_eq!(view.frontier(RECIPE), loader.frontier());

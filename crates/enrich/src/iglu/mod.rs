@@ -147,6 +147,17 @@ impl Schemas {
         registries.filter_map(|(_, registry)| registry.entry(key)).map(|entry| &entry.schema).next()
     }
 
+    /// The schema of this key as it stands, superseding left aside: one of the recipe's, or the one that registries answer
+    /// a question about this very key with, whichever data came with it. `None` when that question is still open.
+    pub fn look_up_plain(&self, key: &SchemaKey) -> Option<Option<&Value>> {
+        if let Some(schema) = self.find(key) {
+            return Some(Some(schema));
+        }
+        let Some(network) = &self.network else { return Some(None) };
+        let answer = network.answers.get(key)?;
+        Some(answer.schema().map(|(_, schema, _)| schema))
+    }
+
     /// Checks data against a schema. `None` when registries on the network must be asked for it first.
     /// Snowplow: enrich-core.md 4.6 and 4.7.
     ///

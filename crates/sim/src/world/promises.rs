@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use assets::{Answers, Driver};
 use stream::Stream;
-use views::catalog::Manifest;
+use views::catalog::{Manifest, Table};
+use views::lambda::Pin;
 use views::merge;
 
 use super::{DATA_DIR, ROOMY, Roles, World, chain};
 use crate::Violation;
 use crate::disk::{Disk, Faults};
+use crate::reference::Expected;
 
 impl World {
     /// Law 1 for a fresh pin.
@@ -65,9 +67,32 @@ impl World {
             Ok(Driver::new(Arc::new(recipe), Arc::new(facts())))
         };
         let expected = self.reference.rows(&pin.frontier, &history, load)?;
-        compare(&merged.events, &expected.events, "events")?;
-        compare(&merged.bad_rows, &expected.bad_rows, "bad rows")?;
-        compare(&merged.failed_events, &expected.failed_events, "failed events")
+        compare(&merged.events, &expected.rows.events, "events")?;
+        compare(&merged.bad_rows, &expected.rows.bad_rows, "bad rows")?;
+        compare(&merged.failed_events, &expected.rows.failed_events, "failed events")?;
+        self.check_wide(&pin, &expected)
+    }
+
+    /// The same for wide columns: which there are, and their values.
+    fn check_wide(&self, pin: &Pin, expected: &Expected) -> Result<(), Violation> {
+        let found = |table| merge::wide_rows(pin, table, &self.disk, Path::new(DATA_DIR));
+        let (events, failed_events) = match (found(Table::Events), found(Table::FailedEvents)) {
+            (Ok(events), Ok(failed_events)) => (events, failed_events),
+            _ if self.disk.is_dead() => return Ok(()),
+            (Err(error), _) | (_, Err(error)) => {
+                return Err(Violation::new(format!("wide columns: {}", chain(&error))));
+            }
+        };
+        for (found, expected) in [
+            (&events.columns, &expected.events.columns),
+            (&failed_events.columns, &expected.failed_events.columns),
+        ] {
+            if found != expected {
+                let what = format!("the wide columns are {found:?} instead of {expected:?}");
+                return Err(Violation::new(what));
+            }
+        }
+        compare(&events.rows, &expected.events.rows, "wide columns of events")
     }
 
     /// Gives the reference what the log holds beyond what it has.

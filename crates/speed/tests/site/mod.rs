@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use assets::Driver;
 use bytes::Bytes;
 use enrich::iglu::Schemas;
 use enrich::{Outcome, Recipe, Settings};
@@ -359,7 +360,8 @@ fn open_enricher(streams: &Streams, recipe: &Arc<Recipe>, cut: &Cut, config: &Co
 
 fn open_loader(streams: &Streams, view: &Arc<RealtimeView>, recipe: &Recipe, cut: &Cut) -> Loader {
     let digest = recipe.digest().to_owned();
-    Loader::open(&streams.derived, Arc::clone(view), digest, cut.clone()).unwrap()
+    let schemas = Driver::from(Arc::new(recipe.clone()));
+    Loader::open(&streams.derived, Arc::clone(view), digest, schemas, cut.clone()).unwrap()
 }
 
 /// The stream with other entries; the places of those that stay do not matter.

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::Error;
+use crate::wide::Inventory;
 
 /// The newest format of a manifest file, and the one that is written. It has the table `failed_events`: programs that
 /// know format 1 alone count failed outcomes without keeping their events, and must refuse the folder.
@@ -46,6 +47,10 @@ pub struct Manifest {
     pub files: Vec<TableFile>,
     /// What became of the records of every range below the cut.
     pub ledger: Vec<LedgerEntry>,
+    /// Which schemas the events of the view hold. None in a manifest that was written before this was noted: the next
+    /// iteration looks them up in the files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schemas: Option<Inventory>,
 }
 
 /// A table of the batch view.
@@ -169,6 +174,7 @@ impl Manifest {
             next_recipe: recipe.to_owned(),
             files: Vec::new(),
             ledger: Vec::new(),
+            schemas: Some(Inventory::default()),
         }
     }
 

@@ -18,6 +18,7 @@ use crate::Error;
 use crate::catalog::{Counts, Table};
 use crate::rows::Places;
 use crate::schema;
+use crate::wide::Inventory;
 
 /// What the speed layer hands over: all outcomes of one range.
 #[derive(Clone, Debug)]
@@ -31,6 +32,8 @@ pub struct NewChunk {
     pub bad_rows: RecordBatch,
     /// Rows of [`schema::events`] in the order of positions: the failed events, each beside its bad row.
     pub failed_events: RecordBatch,
+    /// Which schemas the events and failed events hold.
+    pub schemas: Inventory,
 }
 
 /// The outcomes of one range as they lie in the view, in memory or in a spill file.
@@ -132,7 +135,7 @@ impl Chunk {
     /// The part of what was handed over that lies at or beyond `from`, after a check that the rows lie in their range
     /// and in order.
     pub(super) fn take(new: NewChunk, from: Offset) -> Result<Chunk, Error> {
-        let NewChunk { range, records, counts, events, bad_rows, failed_events } = new;
+        let NewChunk { range, records, counts, events, bad_rows, failed_events, schemas: _ } = new;
         let tables = [events, bad_rows, failed_events];
         for (table, rows) in Table::ALL.into_iter().zip(&tables) {
             check(&range, table, rows)?;

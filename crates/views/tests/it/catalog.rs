@@ -6,6 +6,7 @@ use std::sync::Arc;
 use model::files::Files;
 use views::Error;
 use views::catalog::{Catalog, Commit, Manifest, Table};
+use views::wide::Inventory;
 
 use crate::disk::Disk;
 use crate::log::{self, DATA, cut};
@@ -235,6 +236,28 @@ fn every_manifest_is_of_the_format_that_has_failed_events_and_the_one_before_is_
             assert_eq!(Manifest::decode(Path::new("x"), text.as_bytes()).unwrap(), manifest);
         }
     }
+}
+
+#[test]
+fn a_manifest_that_forgets_schemas_of_its_generation_is_not_committed() {
+    let (_, files) = disk();
+    let catalog = with_iterations(&files, 2);
+    let newest = catalog.newest();
+    assert!(newest.schemas.as_ref().is_some_and(|schemas| !schemas.events.is_empty()));
+    let next = log::plan(files.as_ref(), &newest, &newest.cut);
+    for schemas in [None, Some(Inventory::default())] {
+        let error = catalog.commit(Manifest { schemas, ..next.clone() }).unwrap_err().to_string();
+        assert!(error.contains("forgets schemas"), "{error}");
+    }
+    assert!(matches!(catalog.commit(next).unwrap(), Commit::Published(_)));
+}
+
+#[test]
+fn a_manifest_without_schemas_is_read_and_written_as_before() {
+    let manifest = Manifest { schemas: None, ..Manifest::first("recipe", "t") };
+    let bytes = manifest.encode();
+    assert!(!String::from_utf8_lossy(&bytes).contains("schemas"));
+    assert_eq!(Manifest::decode(Path::new("x"), &bytes).unwrap(), manifest);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use model::cut::Cut;
 use model::files::Files;
 use proptest::prelude::*;
+use views::catalog::Table;
 use views::lambda::{Lambda, Pin};
 use views::merge;
 use views::realtime::{Applied, Options, RealtimeView};
@@ -54,6 +55,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 fn check(pin: &Pin, files: &dyn Files) {
     let merged = merge::rows(pin, files, Path::new(DATA)).unwrap();
     assert_eq!(merged, log::expected(&pin.frontier), "cut {:?}", pin.manifest.cut);
+    for table in [Table::Events, Table::FailedEvents] {
+        let wide = merge::wide_rows(pin, table, files, Path::new(DATA)).unwrap();
+        let expected = log::expected_wide(table, &pin.frontier);
+        assert_eq!(wide, expected, "cut {:?}", pin.manifest.cut);
+    }
 }
 
 fn run(steps: &[Step], memory_bytes_max: u64) {

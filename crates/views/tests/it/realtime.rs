@@ -84,7 +84,7 @@ fn small_chunks_are_joined_and_a_snapshot_keeps_what_it_has() {
     let rows_now: usize =
         before.chunks.iter().map(|chunk| chunk.rows(Table::Events).unwrap().num_rows()).sum();
     assert_eq!(rows_now, rows_before);
-    let ([expected, ..], ..) = log::shred(&range(0, 0, 400));
+    let log::Shredded { tables: [expected, ..], .. } = log::shred(&range(0, 0, 400));
     assert_eq!(event_rows(&view), rows::read(&[expected]).unwrap());
 }
 
@@ -125,7 +125,7 @@ fn a_failed_spill_loses_nothing_and_the_chunk_can_be_offered_again() {
     assert!(full.to_string().contains("cannot spill: create /data/spill/"), "{full}");
     assert_eq!(view.frontier(RECIPE), log::cut(next, 0));
     assert_eq!(view.metrics().spill_failures, 1);
-    let ([expected, ..], ..) = log::shred(&range(0, 0, next));
+    let log::Shredded { tables: [expected, ..], .. } = log::shred(&range(0, 0, next));
     assert_eq!(event_rows(&view), rows::read(&[expected]).unwrap());
     disk.fail_after(None);
     let again = view.apply(RECIPE, &Cut::default(), chunk(range(0, next, next + 8))).unwrap();
@@ -191,7 +191,7 @@ fn forgetting_keeps_a_chunk_that_the_cut_enters() {
     assert_eq!(view.snapshot("recipe-b").chunks.len(), 0);
     let beyond =
         view.snapshot(RECIPE).chunks[0].rows_beyond(Table::Events, &log::cut(5, 0)).unwrap();
-    let ([expected, ..], ..) = log::shred(&range(0, 5, 8));
+    let log::Shredded { tables: [expected, ..], .. } = log::shred(&range(0, 5, 8));
     assert_eq!(rows::read(&[beyond]).unwrap(), rows::read(&[expected]).unwrap());
     view.forget(&log::cut(8, 0), &[RECIPE.to_owned()]);
     let snapshot = view.snapshot(RECIPE);

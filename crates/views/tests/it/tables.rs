@@ -151,7 +151,7 @@ fn a_failed_event_is_compared_without_the_time_of_its_failures() {
 #[test]
 fn equal_rows_make_equal_bytes_and_read_back_with_our_types() {
     for table in Table::ALL {
-        let build = || log::shred(&range(0, 0, 3000)).0[table as usize].clone();
+        let build = || log::shred(&range(0, 0, 3000)).tables[table as usize].clone();
         let schema = schema::of(table);
         let bytes = parquet::encode(&[build()]).unwrap();
         assert_eq!(bytes, parquet::encode(&[build()]).unwrap());
@@ -166,7 +166,7 @@ fn an_uncommitted_file_of_another_attempt_is_left_alone() {
     let disk = Disk::default();
     let write = |to: u64| {
         let range = range(0, 0, to);
-        let ([events, ..], ..) = log::shred(&range);
+        let log::Shredded { tables: [events, ..], .. } = log::shred(&range);
         tables::write(
             &disk,
             Path::new(DATA),
@@ -192,7 +192,7 @@ fn an_uncommitted_file_of_another_attempt_is_left_alone() {
 fn a_file_with_other_rows_than_the_manifest_says_is_refused() {
     let disk = Disk::default();
     let range = range(0, 0, 5);
-    let ([events, ..], ..) = log::shred(&range);
+    let log::Shredded { tables: [events, ..], .. } = log::shred(&range);
     let file = tables::write(
         &disk,
         Path::new(DATA),
@@ -216,7 +216,7 @@ fn a_file_with_other_rows_than_the_manifest_says_is_refused() {
 
 #[test]
 fn a_batch_of_one_row_is_small() {
-    let ([events, ..], ..) = log::shred(&range(0, 0, 1));
+    let log::Shredded { tables: [events, ..], .. } = log::shred(&range(0, 0, 1));
     let bytes = events.get_array_memory_size();
     assert!(bytes < 100_000, "{bytes} bytes in memory");
     let file = parquet::encode(&[events]).unwrap();
