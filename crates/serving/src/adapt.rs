@@ -79,6 +79,7 @@ impl Adapter {
             }
         }
         read_json_as_text(inner);
+        name_fields(inner);
         count_in_microseconds(inner);
         declare(inner, &declared);
     }
@@ -204,6 +205,25 @@ fn read_json_as_text(statement: &mut ast::Statement) {
             && matches!(data_type, ast::DataType::JSON | ast::DataType::JSONB)
         {
             *data_type = ast::DataType::Text;
+        }
+        ControlFlow::Continue(())
+    });
+}
+
+/// The field of a record in PostgreSQL's form, `(cart).total`: the engine knows `cart['total']`.
+fn name_fields(statement: &mut ast::Statement) {
+    let _: ControlFlow<()> = visit_expressions_mut(statement, |expr| {
+        if let Expr::CompoundFieldAccess { access_chain, .. } = expr {
+            for access in access_chain {
+                if let AccessExpr::Dot(Expr::Identifier(field)) = access {
+                    let name = match field.quote_style {
+                        Some(_) => field.value.clone(),
+                        None => field.value.to_lowercase(),
+                    };
+                    let index = Expr::value(Value::SingleQuotedString(name));
+                    *access = AccessExpr::Subscript(ast::Subscript::Index { index });
+                }
+            }
         }
         ControlFlow::Continue(())
     });

@@ -53,6 +53,16 @@ pub(crate) fn write_rows(
     Ok(())
 }
 
+/// Each value of a column that is not null, in its JSON form.
+pub(crate) fn json_texts(column: &dyn Array) -> Result<Vec<Option<String>>, ArrowError> {
+    let write = writer(column)?;
+    let text = |row| {
+        let mut text = String::new();
+        write(row, &mut text).map(|()| text)
+    };
+    (0..column.len()).map(|row| column.is_valid(row).then(|| text(row)).transpose()).collect()
+}
+
 /// Writes the value of one row of one column.
 type Writer<'a> = Box<dyn Fn(usize, &mut String) -> Result<(), ArrowError> + 'a>;
 

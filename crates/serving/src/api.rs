@@ -135,7 +135,11 @@ async fn health(State(api): State<Arc<Api>>) -> Response {
 }
 
 async fn metrics(State(api): State<Arc<Api>>) -> Response {
-    let ours = api.meter.print(api.engine.running(), api.lambda.served().iteration);
+    let ours = api.meter.print(
+        api.engine.running(),
+        api.lambda.served().iteration,
+        api.engine.wide_counts(),
+    );
     let text = ours + &api.control.metrics();
     (
         [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8"), (CACHE_CONTROL, "no-store")],

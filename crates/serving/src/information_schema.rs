@@ -200,8 +200,10 @@ impl Column<'_> {
         match self.field.data_type() {
             DataType::Timestamp(_, None) => "timestamp without time zone".to_owned(),
             DataType::Decimal128(..) => "numeric".to_owned(),
-            DataType::List(_) => "ARRAY".to_owned(),
-            _ => views::schema::sql_type(self.field),
+            _ => match views::schema::sql_type(self.field) {
+                name if name.ends_with("[]") => "ARRAY".to_owned(),
+                name => name,
+            },
         }
     }
 
@@ -214,6 +216,7 @@ impl Column<'_> {
             DataType::Float64 => "float8",
             DataType::Decimal128(..) => "numeric",
             DataType::Timestamp(_, None) => "timestamp",
+            _ if views::schema::sql_type(self.field) == "json" => "json",
             _ => "text",
         }
     }

@@ -29,7 +29,11 @@ mod session_functions;
 
 mod timestamp_text;
 
+mod json_records;
+
 pub mod merge;
+
+mod wide;
 
 mod batch_files;
 

@@ -22,7 +22,10 @@ use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::physical_plan::union::UnionExec;
@@ -33,8 +36,10 @@ use tokio::task::spawn_blocking;
 use views::catalog::Table;
 use views::lambda::Pin;
 use views::realtime::Chunk;
+use views::wide::Columns;
 
 use crate::batch_files::{BatchFiles, Readers, TableSchemas};
+use crate::wide::WideExec;
 
 /// The column that tells the layer of a row.
 pub const LAYER_COLUMN: &str = "_layer";
@@ -54,12 +59,57 @@ pub(crate) struct Merged {
     files: Arc<BatchFiles>,
     /// The columns of the view as the engine scans them, then `_layer`.
     schema: SchemaRef,
+    wide: Arc<Columns>,
+    /// What clients see: the wide columns stand before those of the position.
+    shown: SchemaRef,
 }
 
 impl Merged {
-    pub(crate) fn new(table: Table, pin: Arc<Pin>, files: Arc<BatchFiles>) -> Merged {
-        let schema = shown_schema(table);
-        Merged { table, pin, files, schema }
+    pub(crate) fn new(
+        table: Table,
+        pin: Arc<Pin>,
+        wide: Arc<Columns>,
+        files: Arc<BatchFiles>,
+    ) -> Merged {
+        let schema = with_layer(&scanned_schema(table));
+        let shown = shown_schema(table, &wide);
+        Merged { table, pin, files, schema, wide, shown }
+    }
+
+    /// Where a shown column comes from.
+    fn source(&self, at: usize) -> Shown {
+        let first = first_wide(self.table);
+        let end = first + self.wide.len();
+        match at {
+            at if at < first => Shown::Below(at),
+            at if at < end => Shown::Wide(at - first),
+            at => Shown::Below(at - self.wide.len()),
+        }
+    }
+
+    /// The rows of both layers, without wide columns.
+    async fn rows(
+        &self,
+        target_partitions: usize,
+        projection: Option<&Vec<usize>>,
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let mut plans = self.speed(target_partitions, projection, limit)?;
+        if let Some(batch) = self.batch(target_partitions, projection, limit).await? {
+            plans.insert(0, batch);
+        }
+        match plans.len() {
+            0 => {
+                let source = MemorySourceConfig::try_new(
+                    &[vec![]],
+                    self.schema.clone(),
+                    projection.cloned(),
+                )?;
+                Ok(DataSourceExec::from_data_source(source))
+            }
+            1 => Ok(plans.remove(0)),
+            _ => UnionExec::try_new(plans),
+        }
     }
 
     /// The rows below the cut.
@@ -174,7 +224,7 @@ impl Merged {
 #[async_trait]
 impl TableProvider for Merged {
     fn schema(&self) -> SchemaRef {
-        self.schema.clone()
+        self.shown.clone()
     }
 
     fn table_type(&self) -> TableType {
@@ -198,23 +248,68 @@ impl TableProvider for Merged {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let target_partitions = state.config().target_partitions();
-        let mut plans = self.speed(target_partitions, projection, limit)?;
-        if let Some(batch) = self.batch(target_partitions, projection, limit).await? {
-            plans.insert(0, batch);
-        }
-        match plans.len() {
-            0 => {
-                let source = MemorySourceConfig::try_new(
-                    &[vec![]],
-                    self.schema.clone(),
-                    projection.cloned(),
-                )?;
-                Ok(DataSourceExec::from_data_source(source))
+        let all: Vec<usize>;
+        let wanted = match projection {
+            Some(wanted) => wanted,
+            None if self.wide.is_empty() => {
+                return self.rows(target_partitions, None, limit).await;
             }
-            1 => Ok(plans.remove(0)),
-            _ => UnionExec::try_new(plans),
+            None => {
+                all = (0..self.shown.fields().len()).collect();
+                &all
+            }
+        };
+        let sources: Vec<Shown> = wanted.iter().map(|at| self.source(*at)).collect();
+        let mut below: Vec<usize> = Vec::with_capacity(sources.len());
+        for source in &sources {
+            match source {
+                Shown::Below(at) => below.push(*at),
+                Shown::Wide(at) => {
+                    for name in self.wide.get(*at).map_or(&[][..], |column| column.sources()) {
+                        below.push(self.schema.index_of(name)?);
+                    }
+                }
+            }
         }
+        if !sources.iter().any(|source| matches!(source, Shown::Wide(_))) {
+            return self.rows(target_partitions, Some(&below), limit).await;
+        }
+        below.sort_unstable();
+        below.dedup();
+        let rows = self.rows(target_partitions, Some(&below), limit).await?;
+        let mut made: Vec<usize> = sources
+            .iter()
+            .filter_map(|source| match source {
+                Shown::Wide(at) => Some(*at),
+                Shown::Below(_) => None,
+            })
+            .collect();
+        made.sort_unstable();
+        made.dedup();
+        let places: Vec<usize> = sources
+            .iter()
+            .map(|source| match source {
+                Shown::Below(at) => below.partition_point(|below| below < at),
+                Shown::Wide(at) => below.len() + made.partition_point(|made| made < at),
+            })
+            .collect();
+        let all: Arc<dyn ExecutionPlan> = Arc::new(WideExec::new(rows, self.wide.clone(), made)?);
+        let schema = all.schema();
+        let shown = places.into_iter().map(|at| {
+            let name = schema.field(at).name();
+            (Arc::new(Column::new(name, at)) as Arc<dyn PhysicalExpr>, name.clone())
+        });
+        Ok(Arc::new(ProjectionExec::try_new(shown.collect::<Vec<_>>(), all)?))
     }
+}
+
+/// Where a column that clients see comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    /// The column of the rows at this place.
+    Below(usize),
+    /// The wide column of this number.
+    Wide(usize),
 }
 
 /// The columns of a table without `_layer`, as the engine scans them: a text is a view into what was read, so that the
@@ -229,8 +324,17 @@ fn scanned_schema(table: Table) -> SchemaRef {
 }
 
 /// The columns of a table as clients see them.
-pub(crate) fn shown_schema(table: Table) -> SchemaRef {
-    with_layer(&scanned_schema(table))
+pub(crate) fn shown_schema(table: Table, wide: &Columns) -> SchemaRef {
+    let rows = with_layer(&scanned_schema(table));
+    let (front, back) = rows.fields().split_at(first_wide(table));
+    let wide = wide.iter().map(|column| Arc::new(column.field()));
+    let all = front.iter().cloned().chain(wide).chain(back.iter().cloned());
+    Arc::new(Schema::new(all.collect::<Vec<_>>()))
+}
+
+/// How many columns stand before the wide ones: all but those of the position.
+fn first_wide(table: Table) -> usize {
+    views::schema::of(table).fields().len() - views::schema::POSITION_COLUMNS.len()
 }
 
 fn with_layer(rows: &SchemaRef) -> SchemaRef {

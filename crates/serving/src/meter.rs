@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::exposition::Exposition;
+use crate::wide::WideCounts;
 
 /// Counts since the start.
 #[derive(Debug, Default)]
@@ -28,7 +29,7 @@ impl Meter {
     }
 
     /// The lines of `GET /metrics`.
-    pub(crate) fn print(&self, running: usize, iteration: u64) -> String {
+    pub(crate) fn print(&self, running: usize, iteration: u64, wide: WideCounts) -> String {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut text = Exposition::default();
         let statements = counts.statements.iter().map(|(code, count)| ([*code], count));
@@ -37,6 +38,8 @@ impl Meter {
         text.value(&SECONDS, counts.seconds);
         text.value(&RUNNING, running);
         text.value(&SERVED_ITERATION, iteration);
+        text.value(&WIDE_COLUMNS, wide.columns);
+        text.value(&WIDE_LEFT_OUT, wide.left_out);
         text.finish()
     }
 }
@@ -49,4 +52,6 @@ crate::families! {
     SECONDS = Counter "snowmelt_sql_seconds_total" [] "seconds that statements took, waiting included";
     RUNNING = Gauge "snowmelt_sql_running" [] "statements that run now";
     SERVED_ITERATION = Gauge "snowmelt_served_iteration" [] "the iteration that statements are answered from";
+    WIDE_COLUMNS = Gauge "snowmelt_wide_columns" [] "wide columns of `atomic.events`, as the last statement saw them";
+    WIDE_LEFT_OUT = Gauge "snowmelt_wide_columns_left_out" [] "families of schemas that have no wide column because there are too many; the JSON columns have them";
 }

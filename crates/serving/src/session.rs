@@ -30,21 +30,24 @@ use views::lambda::Pin;
 use crate::adapt::{Adapter, told_types};
 use crate::batch_files::BatchFiles;
 use crate::bounded_functions;
-use crate::catalogue::{self, Catalogue};
+use crate::catalogue::{self, Catalogues};
 use crate::error::Error;
+use crate::json_records::{self, JsonRecords};
 use crate::lambda_tables::{Basis, Kind, LambdaTable};
 use crate::merge::{Merged, STORE};
 use crate::names::{Names, make_lists_unique};
 use crate::sql::{CATALOG, DEFAULT_SCHEMA, Limits, Request, Sources};
 use crate::statement;
 use crate::timestamp_text::TimestampText;
+use crate::wide::{WideCache, WideCounts};
 
 /// What every session begins with.
 pub(crate) struct Sessions {
     pub(crate) sources: Sources,
     tables: Arc<BatchFiles>,
     session: SessionState,
-    catalogue: Catalogue,
+    catalogues: Catalogues,
+    wide: WideCache,
     adapter: Adapter,
 }
 
@@ -85,7 +88,10 @@ impl Sessions {
             .with_config(session_config(cores))
             .with_runtime_env(environment)
             .build();
-        let (catalogue, mut session) = Catalogue::install(session).map_err(failed)?;
+        let (catalogues, mut session) = Catalogues::install(session).map_err(failed)?;
+        // Before the operators of JSON, which take texts alone.
+        session.register_expr_planner(Arc::new(JsonRecords)).map_err(failed)?;
+        session.register_udf(Arc::new(json_records::to_json())).map_err(failed)?;
         // The fields of self-describing events and entities: `unstruct_event->'data'->>'name'`.
         datafusion_functions_json::register_all(&mut session).map_err(failed)?;
         session.register_expr_planner(Arc::new(TimestampText)).map_err(failed)?;
@@ -93,7 +99,13 @@ impl Sessions {
         bounded_functions::bound(&mut session).map_err(failed)?;
         let adapter = Adapter::new(catalogue::table_names());
         let tables = Arc::new(BatchFiles::new(sources.files.clone(), &sources.data_dir));
-        Ok(Sessions { sources, tables, session, catalogue, adapter })
+        let wide = WideCache::default();
+        Ok(Sessions { sources, tables, session, catalogues, wide, adapter })
+    }
+
+    /// The wide columns that the last statement saw.
+    pub(crate) fn wide_counts(&self) -> WideCounts {
+        self.wide.counts()
     }
 
     /// Plans a statement with its parameters, and begins to run it.
@@ -175,9 +187,11 @@ impl Sessions {
         pin: &Arc<Pin>,
         raw_ends: Cut,
     ) -> Result<Arc<dyn CatalogProviderList>, Error> {
+        let wide = self.wide.of(pin);
         let atomic = MemorySchemaProvider::new();
         for table in Table::ALL {
-            let merged = Merged::new(table, pin.clone(), self.tables.clone());
+            let columns = wide.of(table).clone();
+            let merged = Merged::new(table, pin.clone(), columns, self.tables.clone());
             atomic.register_table(table.name().to_owned(), Arc::new(merged))?;
         }
         let catalog = self.sources.lambda.catalog().clone();
@@ -190,7 +204,7 @@ impl Sessions {
         let catalog = MemoryCatalogProvider::new();
         catalog.register_schema(DEFAULT_SCHEMA, Arc::new(atomic))?;
         catalog.register_schema("lambda", Arc::new(lambda))?;
-        self.catalogue.register(&catalog)?;
+        self.catalogues.of(&wide)?.register(&catalog)?;
         let list = MemoryCatalogProviderList::new();
         list.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
         Ok(Arc::new(list))

@@ -27,6 +27,7 @@ pub use crate::json::Answer;
 use crate::json::AnswerWriter;
 pub use crate::session::Description;
 use crate::session::{Sessions, Started};
+use crate::wide::WideCounts;
 
 /// The catalogue of all schemas, and the schema of a table that is named alone.
 pub const CATALOG: &str = "snowmelt";
@@ -191,6 +192,11 @@ impl Engine {
                 Err(error) => Err(error),
             },
         }
+    }
+
+    /// The wide columns that the last statement saw.
+    pub(crate) fn wide_counts(&self) -> WideCounts {
+        self.sessions.wide_counts()
     }
 
     /// Statements that are running now.

@@ -106,7 +106,7 @@ fn from_text(text: &str, column: ColumnType) -> Result<ScalarValue, Refusal> {
         || wrong(&format!("invalid input for a {}: \"{text}\"", type_name(&column.arrow())));
     let trimmed = text.trim();
     Ok(match column.item {
-        Type::Text => ScalarValue::Utf8(Some(text.to_owned())),
+        Type::Text | Type::Json => ScalarValue::Utf8(Some(text.to_owned())),
         Type::Bool => match trimmed.to_ascii_lowercase().as_str() {
             "t" | "true" | "1" | "y" | "yes" | "on" => ScalarValue::Boolean(Some(true)),
             "f" | "false" | "0" | "n" | "no" | "off" => ScalarValue::Boolean(Some(false)),
@@ -132,7 +132,7 @@ fn from_binary(bytes: &[u8], column: ColumnType) -> Result<ScalarValue, Refusal>
         return array_of_binary(bytes, column);
     }
     Ok(match column.item {
-        Type::Text => ScalarValue::Utf8(Some(text(bytes)?.to_owned())),
+        Type::Text | Type::Json => ScalarValue::Utf8(Some(text(bytes)?.to_owned())),
         Type::Bytea => ScalarValue::Binary(Some(bytes.to_vec())),
         Type::Bool => ScalarValue::Boolean(Some(fixed::<1>(bytes)? != [0])),
         Type::Int2 => ScalarValue::Int16(Some(i16::from_be_bytes(fixed(bytes)?))),

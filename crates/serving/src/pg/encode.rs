@@ -83,7 +83,9 @@ fn canonical(column: &ArrayRef, of: ColumnType) -> Result<ArrayRef, ArrowError> 
         {
             return Ok(column.clone());
         }
-        (Type::Text, other) if !is_text(other) && !of.is_array => return as_json(column),
+        (Type::Text | Type::Json, other) if !is_text(other) && !of.is_array => {
+            return as_json(column);
+        }
         _ => of.arrow(),
     };
     if *column.data_type() == wanted {
@@ -103,18 +105,7 @@ fn is_text(data_type: &DataType) -> bool {
 
 /// Records and the like as JSON, one text per row.
 fn as_json(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
-    let batch = RecordBatch::try_from_iter_with_nullable([("value", column.clone(), true)])?;
-    let mut texts = Vec::with_capacity(batch.num_rows());
-    for row in 0..batch.num_rows() {
-        if column.is_null(row) {
-            texts.push(None);
-            continue;
-        }
-        let mut text = String::new();
-        crate::answer::write_rows(&mut text, &batch.slice(row, 1), true)?;
-        let text = text.trim_start().trim_start_matches('[');
-        texts.push(text.strip_suffix(']').map(str::to_owned));
-    }
+    let texts = crate::answer::json_texts(column.as_ref())?;
     Ok(std::sync::Arc::new(arrow::array::StringArray::from(texts)))
 }
 
@@ -164,7 +155,7 @@ fn writer(array: &dyn Array, of: ColumnType, format: Format) -> Result<Writer<'_
             }
         }
         Type::Numeric(..) => decimal(array, format)?,
-        Type::Text => match array.as_string_opt::<i32>() {
+        Type::Text | Type::Json => match array.as_string_opt::<i32>() {
             Some(array) => Box::new(move |row, into| into.put_slice(array.value(row).as_bytes())),
             None => return Err(ArrowError::CastError(array.data_type().to_string())),
         },

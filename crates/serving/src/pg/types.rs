@@ -14,6 +14,7 @@ pub(crate) enum Type {
     /// With Arrow's precision and scale.
     Numeric(u8, i8),
     Text,
+    Json,
     Bytea,
     Date,
     Time,
@@ -30,7 +31,7 @@ pub(crate) struct ColumnType {
 }
 
 /// Type, its number, the number of its array, its size (-1 is any).
-const NUMBERS: [(Type, u32, u32, i16); 14] = [
+const NUMBERS: [(Type, u32, u32, i16); 15] = [
     (Type::Bool, 16, 1000, 1),
     (Type::Int2, 21, 1005, 2),
     (Type::Int4, 23, 1007, 4),
@@ -39,6 +40,7 @@ const NUMBERS: [(Type, u32, u32, i16); 14] = [
     (Type::Float8, 701, 1022, 8),
     (Type::Numeric(38, 0), 1700, 1231, -1),
     (Type::Text, 25, 1009, -1),
+    (Type::Json, 114, 199, -1),
     (Type::Bytea, 17, 1001, -1),
     (Type::Date, 1082, 1182, 4),
     (Type::Time, 1083, 1183, 8),
@@ -47,12 +49,11 @@ const NUMBERS: [(Type, u32, u32, i16); 14] = [
     (Type::Interval, 1186, 1187, 16),
 ];
 
-/// Types that are read like another one: name, unknown, varchar, char(n), json, jsonb's text, uuid, "char"; oid.
-const ALIASES: [(u32, Type); 10] = [
+/// Types that are read like another one: name, unknown, varchar, char(n), jsonb's text, uuid, "char"; oid.
+const ALIASES: [(u32, Type); 9] = [
     (18, Type::Text),
     (19, Type::Text),
     (26, Type::Int8),
-    (114, Type::Text),
     (705, Type::Text),
     (1042, Type::Text),
     (1043, Type::Text),
@@ -80,7 +81,9 @@ impl Type {
 impl ColumnType {
     pub(crate) const TEXT: ColumnType = ColumnType { item: Type::Text, is_array: false };
 
-    /// The type of an Arrow column. What has no type of its own (records, maps) is text in the form of JSON.
+    const JSON: ColumnType = ColumnType { item: Type::Json, is_array: false };
+
+    /// The type of an Arrow column. Records are JSON; what else has no type of its own is text.
     pub(crate) fn of(data_type: &DataType) -> ColumnType {
         let item = match data_type {
             DataType::Boolean => Type::Bool,
@@ -106,10 +109,11 @@ impl ColumnType {
             DataType::Dictionary(_, value) => return ColumnType::of(value),
             DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
                 let of = ColumnType::of(item.data_type());
-                // An array of arrays is text.
-                let is_array = !of.is_array;
-                return if is_array { ColumnType { is_array, ..of } } else { ColumnType::TEXT };
+                // An array of arrays or of records is JSON.
+                let is_array = !of.is_array && of.item != Type::Json;
+                return if is_array { ColumnType { is_array, ..of } } else { ColumnType::JSON };
             }
+            DataType::Struct(_) => Type::Json,
             _ => Type::Text,
         };
         ColumnType { item, is_array: false }
@@ -160,7 +164,7 @@ impl ColumnType {
             Type::Float4 => DataType::Float32,
             Type::Float8 => DataType::Float64,
             Type::Numeric(precision, scale) => DataType::Decimal128(precision, scale),
-            Type::Text => DataType::Utf8,
+            Type::Text | Type::Json => DataType::Utf8,
             Type::Bytea => DataType::Binary,
             Type::Date => DataType::Date32,
             Type::Time => DataType::Time64(TimeUnit::Microsecond),
@@ -184,7 +188,9 @@ mod tests {
                 assert_eq!(column.number(), number);
                 assert_eq!(ColumnType::of_number(number), Some(column));
             }
-            assert_eq!(ColumnType::of(&ColumnType { item, is_array: true }.arrow()).item, item);
+            // A JSON parameter is read as a text.
+            let read = if item == Type::Json { Type::Text } else { item };
+            assert_eq!(ColumnType::of(&ColumnType { item, is_array: true }.arrow()).item, read);
         }
         assert_eq!(ColumnType::of_number(2950), Some(ColumnType::TEXT));
         assert_eq!(ColumnType::of_number(999_999), None);

@@ -9,4 +9,5 @@ mod limits;
 mod merge;
 mod pg;
 mod slt;
+mod wide;
 mod world;

@@ -1,6 +1,7 @@
 //! A small data folder whose log is known, so that every answer can be held against it.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,9 +11,10 @@ use model::cut::{Cut, Frontier};
 use model::decimal::Decimal;
 use model::event::EnrichedEvent;
 use model::files::Files;
+use model::iglu::SchemaKey;
 use model::position::{Offset, Partition, Position, Range};
 use model::time::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 use serving::Error;
 use serving::sql::{Engine, Limits, Sources};
 use stream::disk::Disk;
@@ -20,6 +22,7 @@ use views::catalog::{Catalog, Commit, Counts, LedgerEntry, Manifest, Table};
 use views::lambda::Lambda;
 use views::realtime::{Applied, NewChunk, Options, RealtimeView};
 use views::shred::{BadRowRows, EventRows};
+use views::wide::{Inventory, Shape};
 
 pub(crate) const RECIPE: &str = "r0";
 
@@ -215,10 +218,17 @@ impl World {
         if range.from >= range.to {
             return;
         }
-        let ([events, bad_rows, failed_events], records, counts) = self.rows(&range);
+        let ([events, bad_rows, failed_events], records, counts, schemas) = self.rows(&range);
         let range_seen = range.clone();
-        let chunk =
-            NewChunk { range: range_seen, records, counts, events, bad_rows, failed_events };
+        let chunk = NewChunk {
+            range: range_seen,
+            records,
+            counts,
+            events,
+            bad_rows,
+            failed_events,
+            schemas,
+        };
         let applied = self.lambda.realtime().apply(RECIPE, &Cut::default(), chunk).unwrap();
         assert_eq!(applied, Applied::Taken);
         seen.raise(&range.partition, range.to);
@@ -257,7 +267,8 @@ impl World {
     }
 
     fn cover(&self, manifest: &mut Manifest, range: &Range) {
-        let (tables, records, counts) = self.rows(range);
+        let (tables, records, counts, schemas) = self.rows(range);
+        manifest.schemas.get_or_insert_default().admit(&schemas, manifest.iteration);
         for (table, rows) in Table::ALL.into_iter().zip(tables) {
             let file = views::tables::write(
                 &Disk,
@@ -282,8 +293,8 @@ impl World {
         });
     }
 
-    /// The rows of each table, records and counts.
-    fn rows(&self, range: &Range) -> ([RecordBatch; 3], u64, Counts) {
+    /// The rows of each table, records and counts, and the schemas that the events hold.
+    fn rows(&self, range: &Range) -> ([RecordBatch; 3], u64, Counts, Inventory) {
         let (mut events, mut bad_rows, mut counts) =
             (EventRows::new(), BadRowRows::new(), Counts::default());
         let mut failed_events = EventRows::new();
@@ -307,7 +318,12 @@ impl World {
                 }
             }
         }
-        ([events.finish(), bad_rows.finish(), failed_events.finish()], records, counts)
+        let schemas = Inventory {
+            events: events.mentions().schemas(shape).unwrap(),
+            failed_events: failed_events.mentions().schemas(shape).unwrap(),
+        };
+        let tables = [events.finish(), bad_rows.finish(), failed_events.finish()];
+        (tables, records, counts, schemas)
     }
 
     /// The whole JSON answer.
@@ -343,6 +359,21 @@ impl World {
     pub(crate) fn frontier(&self) -> Frontier {
         self.lambda.pin().unwrap().frontier.clone()
     }
+}
+
+/// What the schemas of `com.acme` say; of others nothing is known.
+fn shape(schema: &SchemaKey) -> Result<Shape, Infallible> {
+    let json = match (schema.vendor(), schema.name(), schema.version().addition()) {
+        ("com.acme", "cart", 0) => json!({"total": "bigint", "items": [{"sku": "text"}]}),
+        ("com.acme", "cart", _) => {
+            json!({"total": "double", "couponCode": "text", "at": "timestamp"})
+        }
+        ("com.acme", "user", _) => {
+            json!({"userId": "text", "since": "date", "price": "decimal(18,2)"})
+        }
+        _ => json!("json"),
+    };
+    Ok(json.try_into().unwrap())
 }
 
 fn sources(lambda: &Arc<Lambda>, data_dir: &Path, ends: Cut) -> Sources {

@@ -180,7 +180,11 @@ impl Session {
                 let parameters = std::mem::take(&mut portal.values);
                 let request = Request { parameters, declared, ..self.request(sql.clone()) };
                 let opened = guard(&mut self.wire, &cancellable, open(&self.door, request)).await?;
-                Box::new(Cursor { rows: self.measured(opened, started)?, rest: None })
+                let rows = self.measured(opened, started)?;
+                if !rows.names.iter().eq(columns.iter().map(|column| &column.name)) {
+                    return Err(other_columns().into());
+                }
+                Box::new(Cursor { rows, rest: None })
             }
         };
         let max = if rows_max == 0 { u64::MAX } else { u64::from(rows_max) };
@@ -194,6 +198,13 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// The client was told other columns when it prepared the statement. PostgreSQL says the same.
+fn other_columns() -> Refusal {
+    let message = "cached plan must not change result type";
+    Refusal::new(sqlstate::FEATURE_NOT_SUPPORTED, message)
+        .hint("there are other wide columns now: prepare the statement again, or name its columns")
 }
 
 fn no_portal(name: &str) -> Refusal {
