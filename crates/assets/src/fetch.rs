@@ -1,4 +1,5 @@
-//! One GET of a whole file over HTTP or HTTPS, for the files that enrichments read.
+//! One whole file from a server or a cloud's storage, for the files that enrichments read; or the word that it is still
+//! the one that is known.
 //!
 //! Redirects are followed. Blocking; called when a recipe is made, never for an event.
 
@@ -6,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ureq::Agent;
+use ureq::http::header;
 use ureq::tls::{RootCerts, TlsConfig};
 
 use crate::http;
@@ -13,12 +15,32 @@ use crate::http;
 /// The largest file.
 const BYTES_MAX: u64 = 1 << 30;
 
-/// How long a connection may take to come about.
+/// How long a connection may take to come about, and an answer to begin.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub(crate) struct Fetch {
     timeout: Duration,
+}
+
+/// What came.
+#[derive(Debug)]
+pub(crate) enum Fetched {
+    /// The file with this tag is still the one.
+    Unchanged,
+    Content {
+        bytes: Vec<u8>,
+        etag: Option<String>,
+    },
+}
+
+/// Why nothing came.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) what: String,
+    /// Whether it may go away by itself.
+    pub(crate) is_passing: bool,
 }
 
 impl Fetch {
@@ -27,8 +49,16 @@ impl Fetch {
         Fetch { timeout }
     }
 
-    /// The content of a file, or why it is not to be had.
-    pub(crate) fn get(&self, address: &str) -> Result<Vec<u8>, String> {
+    /// The content of a file at an address of HTTP, HTTPS or a cloud's storage; if `etag` is still its tag, the word
+    /// that it is.
+    pub(crate) fn get(&self, address: &str, etag: Option<&str>) -> Result<Fetched, Failure> {
+        match address.split_once("://") {
+            Some(("http" | "https", _)) => self.over_http(address, etag),
+            _ => self.from_cloud(address, etag),
+        }
+    }
+
+    fn over_http(&self, address: &str, etag: Option<&str>) -> Result<Fetched, Failure> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = TlsConfig::builder()
             .root_certs(RootCerts::Specific(Arc::new(http::certificates())))
@@ -37,12 +67,52 @@ impl Fetch {
         let config = Agent::config_builder()
             .timeout_global(Some(self.timeout))
             .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_recv_response(Some(ANSWER_TIMEOUT))
             .user_agent(concat!("snowmelt/", env!("CARGO_PKG_VERSION")))
             .tls_config(tls)
             .build();
         let agent: Agent = config.into();
-        let mut response = agent.get(address).call().map_err(|error| error.to_string())?;
+        let request = agent.get(address);
+        let request = match etag {
+            Some(etag) => request.header(header::IF_NONE_MATCH, etag),
+            None => request,
+        };
+        let mut response = request.call().map_err(Failure::of)?;
+        if response.status().as_u16() == 304 {
+            return Ok(Fetched::Unchanged);
+        }
+        let etag = response.headers().get(header::ETAG).and_then(|it| it.to_str().ok());
+        let etag = etag.map(str::to_owned);
         let body = response.body_mut().with_config().limit(BYTES_MAX).read_to_vec();
-        body.map_err(|error| error.to_string())
+        Ok(Fetched::Content { bytes: body.map_err(Failure::of)?, etag })
+    }
+
+    #[cfg(feature = "cloud")]
+    fn from_cloud(&self, address: &str, etag: Option<&str>) -> Result<Fetched, Failure> {
+        crate::cloud::get(address, etag, self.timeout, BYTES_MAX)
+    }
+
+    #[cfg(not(feature = "cloud"))]
+    fn from_cloud(&self, address: &str, _etag: Option<&str>) -> Result<Fetched, Failure> {
+        let scheme = address.split_once("://").map_or(address, |(scheme, _)| scheme);
+        Err(Failure::lasting(format!(
+            "this binary is built without cloud storage, so nothing is fetched by {scheme}:// (build it with \
+             --features cloud; or copy the file, and name it by file:// or https://)"
+        )))
+    }
+}
+
+impl Failure {
+    pub(crate) fn lasting(what: String) -> Failure {
+        Failure { what, is_passing: false }
+    }
+
+    fn of(error: ureq::Error) -> Failure {
+        let is_passing = match &error {
+            ureq::Error::StatusCode(status) => *status >= 500 || matches!(status, 408 | 425 | 429),
+            ureq::Error::Io(_) | ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed => true,
+            _ => false,
+        };
+        Failure { what: error.to_string(), is_passing }
     }
 }

@@ -20,7 +20,12 @@ pub mod recipes;
 
 pub mod enrichments;
 
+mod remote;
+
 mod fetch;
+
+#[cfg(feature = "cloud")]
+mod cloud;
 
 pub mod resolver_config;
 

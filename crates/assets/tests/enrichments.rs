@@ -1,11 +1,18 @@
 //! Files that enrichments read, fetched over HTTP from loopback.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test stops at what it does not expect, also in its helpers"
+)]
+
 mod loopback;
 
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use assets::enrichments::{Configured, Source};
-use loopback::Registry;
+use loopback::{Behaviour, Registry};
 use serde_json::json;
 use stream::disk::Disk;
 use tempfile::TempDir;
@@ -45,4 +52,93 @@ fn a_file_on_the_network_is_fetched_once_and_its_absence_is_told_by_its_address(
     let address = format!("{}/schemas/lists/nowhere.json", server.uri());
     assert!(error.starts_with(&format!("fetch {address}, which an enrichment needs: ")), "{error}");
     assert!(error.contains("404"), "{error}");
+}
+
+/// Writes the configuration of a list of referrers at the server.
+fn configure(folder: &Path, uri: &str) {
+    let json = json!({
+        "schema": "iglu:com.snowplowanalytics.snowplow/referer_parser/jsonschema/2-0-0",
+        "data": {
+            "vendor": "com.snowplowanalytics.snowplow", "name": "referer_parser", "enabled": true,
+            "parameters": {"internalDomains": [], "database": "referers.json", "uri": uri},
+        },
+    });
+    std::fs::write(folder.join("referer_parser.json"), json.to_string()).unwrap();
+}
+
+fn list(name: &str, etag: Option<&str>) -> Behaviour {
+    let body = json!({"search": {name: {"domains": ["a.example"]}}}).to_string();
+    let headers = etag.map_or_else(String::new, |etag| format!("ETag: {etag}\r\n"));
+    Behaviour::Says(200, headers, body.into())
+}
+
+const PATH: &str = "lists/referers.json";
+
+#[test]
+fn a_file_is_looked_at_again_and_a_new_version_is_another_recipe() {
+    let (server, folder) = (Registry::start(), TempDir::new().unwrap());
+    configure(folder.path(), &format!("{}/schemas/lists", server.uri()));
+    let source = Source::new(Arc::new(Disk), Configured::Folder(folder.path().to_owned()))
+        .refreshing(Duration::ZERO);
+    let digest = || source.read().unwrap().assets().values().next().unwrap().digest.clone();
+    server.behave(PATH, list("One", Some("\"1\"")));
+    let first = digest();
+    // The server is asked whether the file is still that one.
+    server.behave(PATH, Behaviour::Says(304, String::new(), Vec::new()));
+    assert_eq!(digest(), first);
+    let tag = |name: &str| {
+        let last = server.requests().pop().unwrap();
+        last.headers.into_iter().find(|(known, _)| known == name).map(|(_, value)| value)
+    };
+    assert_eq!(tag("if-none-match").as_deref(), Some("\"1\""));
+    server.behave(PATH, list("Two", None));
+    let second = digest();
+    assert_ne!(second, first);
+    // Without a tag the content is compared.
+    assert_eq!(digest(), second);
+    assert_eq!(tag("if-none-match"), None);
+    let refreshes = source.refreshes();
+    assert_eq!((refreshes.unchanged, refreshes.changed, refreshes.failed), (2, 1, 0));
+    assert!(refreshes.stale.is_empty());
+}
+
+#[test]
+fn a_file_that_cannot_be_had_or_used_again_stays_as_it_was() {
+    let (server, folder) = (Registry::start(), TempDir::new().unwrap());
+    configure(folder.path(), &format!("{}/schemas/lists", server.uri()));
+    let source = Source::new(Arc::new(Disk), Configured::Folder(folder.path().to_owned()))
+        .refreshing(Duration::ZERO);
+    let digest = || source.read().unwrap().assets().values().next().unwrap().digest.clone();
+    server.behave(PATH, list("One", Some("\"1\"")));
+    let first = digest();
+    let bad = Behaviour::Says(200, String::new(), b"<html>".to_vec());
+    let away = Behaviour::Says(503, String::new(), Vec::new());
+    for (behaviour, why) in [(away, "503"), (bad, "cannot be used"), (Behaviour::BreaksOff, "")] {
+        server.behave(PATH, behaviour);
+        assert_eq!(digest(), first);
+        let (address, what) = source.refreshes().stale.remove(0);
+        assert!(address.ends_with(PATH) && what.contains(why), "{address} {what}");
+    }
+    assert_eq!(source.refreshes().failed, 3);
+    assert_eq!(source.refreshes().changed, 0);
+    server.behave(PATH, list("Two", None));
+    assert_ne!(digest(), first);
+    assert!(source.refreshes().stale.is_empty(), "all is well again");
+}
+
+#[test]
+fn before_the_first_event_a_file_is_asked_for_more_than_once() {
+    let (server, folder) = (Registry::start(), TempDir::new().unwrap());
+    let address = server.address;
+    configure(folder.path(), &format!("{}/schemas/lists", server.uri()));
+    drop(server);
+    let source = Source::new(Arc::new(Disk), Configured::Folder(folder.path().to_owned()));
+    std::thread::scope(|scope| {
+        let read = scope.spawn(|| source.read());
+        // The first attempt is refused; some later one is not.
+        std::thread::sleep(Duration::from_millis(100));
+        let server = Registry::at(address);
+        server.behave(PATH, list("One", None));
+        assert!(read.join().unwrap().is_ok());
+    });
 }

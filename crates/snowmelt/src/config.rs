@@ -8,6 +8,7 @@ mod origins;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use assets::enrichments::{Configured, Source};
@@ -63,9 +64,15 @@ pub(crate) struct Enrich {
     pub(crate) resolver: Option<String>,
     /// Folder of Snowplow's enrichment configurations, one JSON file each; an empty one turns none on. Read at every
     /// iteration. Default: none, and the quick-start set is on: campaign_attribution, event_fingerprint,
-    /// referer_parser and ua_parser, with the lists that are built in.
+    /// referer_parser and ua_parser, with the lists that are built in; and ip_lookups for countries once
+    /// `snowmelt fetch-assets geo` has fetched their file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) enrichments: Option<PathBuf>,
+    /// How often files on the network that enrichments read are looked at again. A changed one is part of the recipe from
+    /// the next iteration's cut on; one that cannot be had again stays as it was. Default: 7d; 0 = never.
+    #[serde(with = "model::duration::serde")]
+    #[schemars(with = "String", extend("format" = "duration"))]
+    pub(crate) assets_update_period: Duration,
     /// Hosts that look-ups over HTTP (`api_request_enrichment_config`, a mirror of exchange rates) may ask although their
     /// addresses lie inside this machine or its network, each `host` or `host:port`, as the configurations name them.
     /// Default: none, since whoever sends events has a part in what is asked. SQL databases need no entry.
@@ -125,6 +132,7 @@ impl Default for Enrich {
             schemas: Vec::new(),
             resolver: None,
             enrichments: None,
+            assets_update_period: Duration::from_secs(7 * 24 * 3600),
             look_up_hosts: Vec::new(),
             json_depth_max: settings.json_depth_max,
             record_bytes_max: settings.record_bytes_max,
@@ -361,7 +369,8 @@ fn check(config: &Config) -> Result<()> {
             problems.push(format!("`enrich.schemas`: `{place}` is neither a folder nor a file"));
         }
     }
-    if let Err(error) = Source::new(Arc::new(Disk), config.enrich.configured()).check() {
+    let enrichments = Source::new(Arc::new(Disk), config.enrich.configured());
+    if let Err(error) = enrichments.with_data_dir(&config.data_dir).check() {
         problems.push(format!("`enrich.enrichments`: {:#}", anyhow::Error::from(error)));
     }
     match config.enrich.resolver_config() {

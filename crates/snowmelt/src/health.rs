@@ -141,9 +141,17 @@ fn cut(process: &Process) -> Option<Failure> {
 }
 
 fn recipe(process: &Process) -> Option<Failure> {
+    if let Some(error) = process.batch.status().recipe_error {
+        return failure(
+            format!("the recipe in force stays: {error}"),
+            "mend the schema folder or the settings that it names; the next iteration reads them again",
+        );
+    }
+    let (address, why) = process.enrichments.refreshes().stale.into_iter().next()?;
     failure(
-        format!("the recipe in force stays: {}", process.batch.status().recipe_error?),
-        "mend the schema folder or the settings that it names; the next iteration reads them again",
+        format!("{address}, which an enrichment reads, stays as it was: {why}"),
+        "see whether the address can be reached and holds such a file; it is looked at again within an hour, or after a \
+         restart. Events are enriched with the file as it was",
     )
 }
 

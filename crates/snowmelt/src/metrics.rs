@@ -61,6 +61,8 @@ serving::families! {
     WAITING = Gauge "snowmelt_waiting_partitions" [] "partitions that wait for a registry";
     FACTS = Gauge "snowmelt_facts" [] "answers of registries on disk";
     FACTS_BYTES = Gauge "snowmelt_facts_bytes" [] "their bytes";
+    ASSET_REFRESHES = Counter "snowmelt_asset_refreshes_total" ["result"] "looks at files on the network that enrichments read, after the first: unchanged, changed, failed";
+    STALE_ASSETS = Gauge "snowmelt_stale_assets" [] "such files whose last look has failed, so that they stay as they were";
     QUESTIONS = Counter "snowmelt_registry_questions_total" ["registry", "result"] "questions to registries, by what came of them";
     REALTIME_ROWS = Gauge "snowmelt_realtime_rows" [] "events in the real-time view";
     REALTIME_BAD_ROWS = Gauge "snowmelt_realtime_bad_rows" [] "bad rows in the real-time view";
@@ -209,6 +211,14 @@ fn speed(process: &Process, text: &mut Exposition) {
     let stats = process.answers.stats();
     text.value(&FACTS, stats.facts);
     text.value(&FACTS_BYTES, stats.bytes);
+    let refreshes = process.enrichments.refreshes();
+    let looks = [
+        (["unchanged"], refreshes.unchanged),
+        (["changed"], refreshes.changed),
+        (["failed"], refreshes.failed),
+    ];
+    text.values(&ASSET_REFRESHES, looks);
+    text.value(&STALE_ASSETS, refreshes.stale.len());
     let questions = stats.questions.iter();
     text.values(&QUESTIONS, questions.map(|it| ([it.0.as_str(), it.1.as_str()], it.2)));
     let realtime = process.lambda.realtime().metrics();

@@ -32,6 +32,8 @@ pub(crate) struct Process {
     pub(crate) good: Arc<Store>,
     pub(crate) lambda: Arc<Lambda>,
     pub(crate) answers: Arc<assets::Answers>,
+    /// Where enrichments and the files that they read come from.
+    pub(crate) enrichments: Arc<assets::enrichments::Source>,
     pub(crate) raw: Arc<Local>,
     pub(crate) files: Arc<dyn Files>,
     pub(crate) data_dir: PathBuf,

@@ -80,7 +80,7 @@ struct Ground {
 struct Recipes {
     files: Arc<dyn Files>,
     enrich: crate::config::Enrich,
-    enrichments: Source,
+    enrichments: Arc<Source>,
     resolver: Option<ResolverConfig>,
     answers: Arc<Answers>,
 }
@@ -107,6 +107,7 @@ impl Roles {
             }
         }
         let answers = Arc::clone(&recipes.answers);
+        let enrichments = Arc::clone(&recipes.enrichments);
         let recipe = Driver::new(Arc::new(recipe), Arc::clone(&answers));
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let realtime = Arc::new(RealtimeView::new(realtime::Options {
@@ -155,6 +156,7 @@ impl Roles {
             good: Arc::clone(&collector.good),
             lambda: Arc::clone(&lambda),
             answers,
+            enrichments,
             raw: Arc::clone(&raw),
             files: Arc::clone(&files),
             data_dir: data_dir.clone(),
@@ -417,7 +419,13 @@ impl Recipes {
             .context("open the facts")?
             .looking_up(Arc::new(Outside::new(allowed)));
         let (files, enrich) = (Arc::clone(files), config.enrich.clone());
-        let enrichments = Source::new(Arc::clone(&files), enrich.configured());
+        let enrichments =
+            Source::new(Arc::clone(&files), enrich.configured()).with_data_dir(data_dir);
+        let enrichments = match enrich.assets_update_period {
+            Duration::ZERO => enrichments,
+            period => enrichments.refreshing(period),
+        };
+        let enrichments = Arc::new(enrichments);
         Ok(Recipes { files, enrich, enrichments, resolver, answers: Arc::new(answers) })
     }
 
