@@ -7,6 +7,7 @@
 //! - [`registry`]: where the schemas of a recipe come from.
 //! - [`recipes`]: the recipe in force, its durable copy, and the way back by digest.
 //! - [`enrichments`]: Snowplow's enrichment files, and the files that they name.
+//! - [`packages`]: files for enrichments that others publish, fetched when an operator asks for them.
 //! - [`resolver_config`]: Snowplow's resolver JSON.
 //! - [`driver`]: a record to its outcomes.
 //! - [`answers`]: what is known, in memory and as facts, and the asking.
@@ -26,6 +27,8 @@ mod fetch;
 
 #[cfg(feature = "cloud")]
 mod cloud;
+
+pub mod packages;
 
 pub mod resolver_config;
 

@@ -6,13 +6,14 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
-use maxminddb::Reader;
+use maxminddb::{Reader, WithinOptions};
 use model::bad_row::EnrichmentError;
 use model::iglu::SchemaKey;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use super::cache::Cache;
+use super::inspect::Inspection;
 use super::{Asset, Assets, Enrichment, Kind, Work, configured};
 use crate::convert::tsv_safe;
 
@@ -107,8 +108,8 @@ impl Enrichment for IpLookups {
             event.geo_city.clone_from(&place.city);
             event.geo_zipcode.clone_from(&place.zipcode);
             event.geo_timezone.clone_from(&place.timezone);
-            event.geo_latitude = Some(place.latitude);
-            event.geo_longitude = Some(place.longitude);
+            event.geo_latitude = place.latitude;
+            event.geo_longitude = place.longitude;
         }
         event.ip_isp.clone_from(&found.isp);
         event.ip_organization.clone_from(&found.organization);
@@ -140,8 +141,8 @@ struct Place {
     city: Option<String>,
     zipcode: Option<String>,
     timezone: Option<String>,
-    latitude: f32,
-    longitude: f32,
+    latitude: Option<f32>,
+    longitude: Option<f32>,
 }
 
 impl Place {
@@ -154,6 +155,7 @@ impl Place {
                 city: text_at(record, "/city"),
                 zipcode: text_at(record, "/postcode"),
                 timezone: text_at(record, "/timezone"),
+                // Files of countries have no coordinates, and 0, 0 is a place.
                 latitude: number_at(record, "/latitude"),
                 longitude: number_at(record, "/longitude"),
             };
@@ -167,8 +169,9 @@ impl Place {
             city: text_at(record, "/city/names/en"),
             zipcode: text_at(record, "/postal/code"),
             timezone: text_at(record, "/location/time_zone"),
-            latitude: number_at(record, "/location/latitude"),
-            longitude: number_at(record, "/location/longitude"),
+            // Snowplow: 0 where a record does not tell.
+            latitude: number_at(record, "/location/latitude").or(Some(0.0)),
+            longitude: number_at(record, "/location/longitude").or(Some(0.0)),
         }
     }
 }
@@ -186,9 +189,8 @@ fn text_at(record: &Value, pointer: &str) -> Option<String> {
     record.pointer(pointer).and_then(Value::as_str).and_then(tsv_safe)
 }
 
-/// What a record does not tell is 0, as in Snowplow.
-fn number_at(record: &Value, pointer: &str) -> f32 {
-    record.pointer(pointer).and_then(Value::as_f64).unwrap_or_default() as f32
+fn number_at(record: &Value, pointer: &str) -> Option<f32> {
+    record.pointer(pointer).and_then(Value::as_f64).map(|number| number as f32)
 }
 
 /// The address of a text that may have a port. Never asks for a name.
@@ -209,6 +211,95 @@ fn address(text: &str) -> Option<IpAddr> {
             is_port(port).then_some(())?;
             address.parse().ok()
         }
+    }
+}
+
+/// What a file of the MaxMind DB form has, told by the shape of its records; for [`super::inspect`].
+pub(super) fn inspect(asset: &Asset) -> Result<Inspection, String> {
+    let database = Database::open(asset)?;
+    let metadata = database.0.metadata();
+    let shape = database.shape().ok_or_else(|| {
+        format!(
+            "none of its first {RECORDS} records has a layout that ip_lookups reads (its type is `{}`)",
+            metadata.database_type
+        )
+    })?;
+    let said = |text: &str| {
+        let found = address(text).and_then(|address| database.record(address));
+        let found = found.map_or_else(|| "nothing".to_owned(), |record| (shape.say)(&record));
+        (text.to_owned(), found)
+    };
+    let mut samples = vec![
+        ("type".to_owned(), metadata.database_type.clone()),
+        ("IP version".to_owned(), metadata.ip_version.to_string()),
+    ];
+    samples.extend(SAMPLES.map(said));
+    Ok(Inspection {
+        kind: format!("MaxMind DB, {}", shape.kind),
+        used_by: format!("ip_lookups {}", shape.parameter),
+        built: Some(metadata.build_epoch),
+        samples,
+    })
+}
+
+/// Well-known addresses of resolvers, and one of a network in the United Kingdom that MaxMind's own test files have.
+const SAMPLES: [&str; 4] = ["8.8.8.8", "9.9.9.9", "81.2.69.142", "2001:4860:4860::8888"];
+
+/// Records that are looked at to tell the layout; some have nothing to say.
+const RECORDS: usize = 1000;
+
+/// A layout of records.
+struct Shape {
+    kind: &'static str,
+    parameter: &'static str,
+    is_of: fn(&Value) -> bool,
+    say: fn(&Value) -> String,
+}
+
+const SHAPES: &[Shape] = &[
+    Shape {
+        kind: "places in MaxMind's layout",
+        parameter: "geo",
+        is_of: |record| record.pointer("/country/iso_code").is_some(),
+        say: |record| Place::of(record).say(),
+    },
+    Shape {
+        kind: "places in the flat layout",
+        parameter: "geo",
+        is_of: |record| record.get("country_code").is_some_and(Value::is_string),
+        say: |record| Place::of(record).say(),
+    },
+    Shape {
+        kind: "providers",
+        parameter: "isp",
+        is_of: |record| record.get("isp").is_some(),
+        say: |record| text_at(record, "/isp").unwrap_or_default(),
+    },
+    Shape {
+        kind: "networks",
+        parameter: "asn",
+        is_of: |record| record.get("autonomous_system_number").is_some(),
+        say: |record| network(record).unwrap_or_default().to_string(),
+    },
+    Shape {
+        kind: "domains",
+        parameter: "domain",
+        is_of: |record| record.get("domain").is_some(),
+        say: |record| text_at(record, "/domain").unwrap_or_default(),
+    },
+    Shape {
+        kind: "kinds of connections",
+        parameter: "connectionType",
+        is_of: |record| record.get("connection_type").is_some(),
+        say: |record| text_at(record, "/connection_type").unwrap_or_default(),
+    },
+];
+
+impl Place {
+    fn say(&self) -> String {
+        let parts = [&self.country, &self.region_name, &self.city];
+        let parts: Vec<&str> = parts.into_iter().flatten().map(String::as_str).collect();
+        parts.join(", ")
     }
 }
 
@@ -237,6 +328,14 @@ impl Database {
 
     fn record(&self, address: IpAddr) -> Option<Value> {
         self.0.lookup(address).ok()?.decode().ok()?
+    }
+
+    fn shape(&self) -> Option<&'static Shape> {
+        let mut networks = self.0.networks(WithinOptions::default()).ok()?.take(RECORDS);
+        networks.find_map(|found| {
+            let record: Value = found.ok()?.decode().ok()??;
+            SHAPES.iter().find(|shape| (shape.is_of)(&record))
+        })
     }
 }
 
@@ -272,7 +371,7 @@ mod tests {
             "location": {"latitude": 51.75, "longitude": -1.25},
         }));
         assert_eq!((place.country.as_deref(), place.region.as_deref()), (Some("GB"), Some("WBK")));
-        assert_eq!((place.region_name, place.city, place.latitude), (None, None, 51.75));
+        assert_eq!((place.region_name, place.city, place.latitude), (None, None, Some(51.75)));
 
         let place = Place::of(&json!({
             "country_code": "CH", "state1": "Zurich", "state2": "", "city": "Uster",
@@ -280,7 +379,9 @@ mod tests {
         }));
         assert_eq!(place.country.as_deref(), Some("CH"));
         assert_eq!((place.region, place.region_name.as_deref()), (None, Some("Zurich")));
-        assert_eq!((place.zipcode, place.timezone, place.longitude), (None, None, 8.72));
-        assert_eq!(Place::of(&json!({})).latitude, 0.0);
+        assert_eq!((place.zipcode, place.timezone, place.longitude), (None, None, Some(8.72)));
+        assert_eq!(Place::of(&json!({})).latitude, Some(0.0));
+        let country = Place::of(&json!({"country_code": "CH"}));
+        assert_eq!((country.country.as_deref(), country.latitude), (Some("CH"), None));
     }
 }

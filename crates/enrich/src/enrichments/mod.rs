@@ -6,6 +6,8 @@
 
 mod configured;
 
+mod inspect;
+
 mod anon_ip;
 mod api_request;
 mod asn_lookups;
@@ -62,6 +64,7 @@ use crate::uri::Uri;
 pub(crate) use configured::print;
 pub use configured::{Asset, Assets, Config, Enrichments, InvalidEnrichment};
 use configured::{Enrichment, Kind};
+pub use inspect::{Inspection, inspect};
 pub(crate) use pii::transformation_event;
 #[cfg(test)]
 pub(crate) use {

@@ -2,10 +2,12 @@
 
 mod backup;
 mod batch;
+mod check_assets;
 mod completions;
 mod config;
 mod demo;
 mod enrich;
+mod fetch_assets;
 mod man;
 mod schema;
 mod send;
@@ -57,6 +59,8 @@ enum Command {
     Enrich(enrich::Enrich),
     Backup(backup::Backup),
     Schema(schema::Schema),
+    FetchAssets(fetch_assets::FetchAssets),
+    CheckAssets(check_assets::CheckAssets),
     Stream(stream::Stream),
     Config(config::Config),
     Completions(completions::Completions),
@@ -74,6 +78,8 @@ impl CommandLine {
             Command::Batch(command) => command.run(),
             Command::Enrich(command) => command.run(),
             Command::Schema(command) => command.run(),
+            Command::FetchAssets(command) => command.run(),
+            Command::CheckAssets(command) => command.run(),
             Command::Stream(command) => command.run(),
             Command::Config(command) => command.run(),
             Command::Backup(command) => command.run(),
