@@ -37,7 +37,7 @@ static RECIPE: LazyLock<Recipe> = LazyLock::new(|| {
     ];
     let schemas = local.iter().filter_map(|text| serde_json::from_str(text).ok());
     let rules = Asset::of(Arc::new(UA_RULES));
-    let assets = Assets::from([("mem:///rules.yaml".to_owned(), rules)]);
+    let assets = Assets::from([("mem://rules.yaml".to_owned(), rules)]);
     let enrichments = Enrichments::new(configs(), &assets).expect("good configurations");
     recipe_of(schemas).with_enrichments(enrichments)
 });

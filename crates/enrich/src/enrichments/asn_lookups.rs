@@ -45,7 +45,8 @@ impl AsnLookups {
         let mut bots: BTreeSet<u64> = settings.bot_asns.iter().map(|network| network.asn).collect();
         if let Some(address) = configured::file_at(data, "botAsnsFile") {
             let text = configured::asset(assets, &address)?.text()?;
-            for (at, line) in text.lines().enumerate().skip(1) {
+            let lines = text.lines().enumerate().skip(1);
+            for (at, line) in lines.filter(|(_, line)| !line.trim().is_empty()) {
                 let number = line.split(',').next().unwrap_or_default().trim();
                 bots.insert(number.parse().map_err(|_| {
                     format!("{address}, line {}: `{line}` begins with no number", at + 1)
