@@ -269,13 +269,11 @@ fn who_names_no_wide_column_does_not_pay_for_one() {
 #[test]
 fn a_new_version_changes_the_columns_with_the_next_statement() {
     let world = World::new(shop());
-    let columns = format!(
-        "select column_name from information_schema.columns where table_name = 'events' and data_type = 'json'"
-    );
-    assert_eq!(world.rows_of(&columns), Vec::<Value>::new());
+    let columns = "select column_name from information_schema.columns where table_name = 'events' and data_type = 'json'";
+    assert_eq!(world.rows_of(columns), Vec::<Value>::new());
     assert_eq!(world.code(&format!("select {CART} from events")), "invalid_statement");
     world.see(0, 2);
-    assert_eq!(world.rows_of(&columns), [json!([USER]), json!([CART])]);
+    assert_eq!(world.rows_of(columns), [json!([USER]), json!([CART])]);
     assert_eq!(
         world.rows_of(&format!("select {CART} from events")),
         [json!([{"items": [{"sku": "s1"}, {"sku": null}], "total": 0}])]
