@@ -271,7 +271,10 @@ impl Replayed<'_> {
         speed.forget_layers();
         assert_eq!(batch.count(), speed.count(), "rows of the batch layer and of the speed layer");
         for (batch, speed) in batch.all().zip(speed.all()) {
-            assert_eq!(batch, speed, "the batch layer and the speed layer differ");
+            // Columns of schemas that came with later requests were not there yet.
+            let mut batch = batch.clone();
+            batch.retain(|column, value| !value.is_null() || speed.contains_key(column));
+            assert_eq!(batch, *speed, "the batch layer and the speed layer differ");
         }
         Replayed { requests, rows }
     }
@@ -377,7 +380,9 @@ fn golden_name(file: &str) -> String {
 /// The 131 columns of an event, with a name instead of what is different at every run.
 fn golden_of(request: &Request, row: &Map<String, Value>) -> Map<String, Value> {
     let mut golden = row.clone();
-    golden.retain(|column, _| !column.starts_with('_'));
+    // Without the position, and without the columns made from the three JSON ones, which grow with what is sent.
+    let more = ["_", "unstruct_event_", "contexts_"];
+    golden.retain(|column, _| !more.iter().any(|start| column.starts_with(start)));
     assert_eq!(golden.len(), 131, "{}: columns", request.file);
     for id in ["event_id", "network_userid"] {
         // An id that the request does not have was made by the collector or by the enrich function. Anonymous visitors
