@@ -148,7 +148,7 @@ impl Truth {
                     assert_eq!(*value, json!(["bad_rows", "events", "failed_events"]), "{context}")
                 }
                 "views" => assert_eq!(*value, json!(["cut", "iterations", "ledger"]), "{context}"),
-                // 131, one of the self-describing type that was sent, and the position.
+                // 131, one of an entity that enrich adds, and the position.
                 "columns" => assert_eq!(*value, json!(131 + 1 + 4), "{context}"),
                 "types-of-columns" => {
                     let types = value.as_array().unwrap();
