@@ -187,7 +187,7 @@ impl Source {
     }
 
     fn asset(&self, address: &str, remote: &mut RemoteFiles, looks: bool) -> Result<Asset, Error> {
-        let unavailable = |what| Error::Asset { address: address.to_owned(), what };
+        let unavailable = |what| Error::Asset { address: crate::remote::shown(address), what };
         let read = |path: &Path| {
             let bytes = self.files.read(path).map_err(|error| unavailable(error.to_string()))?;
             Ok(Asset::of(Arc::new(bytes)))

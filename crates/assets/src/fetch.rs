@@ -54,7 +54,7 @@ impl Fetch {
     pub(crate) fn get(&self, address: &str, etag: Option<&str>) -> Result<Fetched, Failure> {
         match address.split_once("://") {
             Some(("http" | "https", _)) => self.over_http(address, etag),
-            _ => self.from_cloud(address, etag),
+            _ => self.in_cloud(address, etag),
         }
     }
 
@@ -88,12 +88,12 @@ impl Fetch {
     }
 
     #[cfg(feature = "cloud")]
-    fn from_cloud(&self, address: &str, etag: Option<&str>) -> Result<Fetched, Failure> {
+    fn in_cloud(&self, address: &str, etag: Option<&str>) -> Result<Fetched, Failure> {
         crate::cloud::get(address, etag, self.timeout, BYTES_MAX)
     }
 
     #[cfg(not(feature = "cloud"))]
-    fn from_cloud(&self, address: &str, _etag: Option<&str>) -> Result<Fetched, Failure> {
+    fn in_cloud(&self, address: &str, _etag: Option<&str>) -> Result<Fetched, Failure> {
         let scheme = address.split_once("://").map_or(address, |(scheme, _)| scheme);
         Err(Failure::lasting(format!(
             "this binary is built without cloud storage, so nothing is fetched by {scheme}:// (build it with \

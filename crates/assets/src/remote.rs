@@ -22,6 +22,19 @@ const RETRY: Duration = Duration::from_secs(3600);
 const ATTEMPTS: u32 = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(1500);
 
+/// An address as it may be shown: without the name and password before the host, and without the query, where licence
+/// keys and signatures stand.
+pub(crate) fn shown(address: &str) -> String {
+    let (scheme, rest) = address.split_once("://").unwrap_or(("", address));
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    match scheme {
+        "" => format!("{host}{path}"),
+        scheme => format!("{scheme}://{host}{path}"),
+    }
+}
+
 /// Files by address, and what became of looking at them again.
 #[derive(Debug)]
 pub(crate) struct RemoteFiles {
@@ -62,7 +75,7 @@ impl RemoteFiles {
 
     pub(crate) fn refreshes(&self) -> Refreshes {
         let stale =
-            |(address, known): (&String, &Known)| Some((address.clone(), known.stale.clone()?));
+            |(address, known): (&String, &Known)| Some((shown(address), known.stale.clone()?));
         Refreshes { stale: self.known.iter().filter_map(stale).collect(), ..self.refreshes.clone() }
     }
 
@@ -84,7 +97,7 @@ impl RemoteFiles {
                 known.etag = etag;
                 if asset.digest != known.asset.digest {
                     tracing::info!(
-                        address,
+                        address = shown(address),
                         digest = asset.digest,
                         "a file that an enrichment needs has changed"
                     );
@@ -99,7 +112,7 @@ impl RemoteFiles {
                 self.refreshes.failed += 1;
                 known.put_off(now, period);
                 tracing::warn!(
-                    address,
+                    address = shown(address),
                     error = what,
                     "a file that an enrichment needs stays as it was"
                 );
@@ -112,7 +125,7 @@ impl RemoteFiles {
     }
 
     fn first(&mut self, address: &str) -> Result<Asset, String> {
-        tracing::info!(address, "fetch a file that an enrichment needs");
+        tracing::info!(address = shown(address), "fetch a file that an enrichment needs");
         let mut pause = FIRST_PAUSE;
         for attempt in 1.. {
             match self.fetch.get(address, None) {
@@ -129,7 +142,11 @@ impl RemoteFiles {
                     return Err(failure.what);
                 }
                 Err(failure) => {
-                    tracing::info!(address, error = failure.what, "the file is asked for again");
+                    tracing::info!(
+                        address = shown(address),
+                        error = failure.what,
+                        "the file is asked for again"
+                    );
                     std::thread::sleep(pause);
                     pause *= 2;
                 }
@@ -149,7 +166,7 @@ impl RemoteFiles {
         for (address, known) in &mut self.known {
             let Some(before) = known.before.take() else { continue };
             tracing::warn!(
-                address,
+                address = shown(address),
                 error = why,
                 "a file that has changed cannot be used, and stays as it was"
             );
@@ -172,5 +189,24 @@ impl RemoteFiles {
 impl Known {
     fn put_off(&mut self, now: Instant, period: Duration) {
         self.due = now + period.min(RETRY);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shown;
+
+    #[test]
+    fn an_address_is_shown_without_its_secrets() {
+        for (address, expect) in [
+            ("https://h.example/a/b.mmdb", "https://h.example/a/b.mmdb"),
+            ("https://me:s3cret@h.example:81/a?token=s3cret#s3cret", "https://h.example:81/a"),
+            ("https://h.example?key=s3cret", "https://h.example"),
+            ("https://h.example/a@b/c", "https://h.example/a@b/c"),
+            ("s3://bucket/path/file", "s3://bucket/path/file"),
+            ("fetched:geo/a.mmdb", "fetched:geo/a.mmdb"),
+        ] {
+            assert_eq!(shown(address), expect);
+        }
     }
 }

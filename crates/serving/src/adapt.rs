@@ -210,10 +210,28 @@ fn read_json_as_text(statement: &mut ast::Statement) {
     });
 }
 
+/// `e.cart['total']` names the column `cart` of `e`: the names before the first bracket are one name, unless the first
+/// stands in brackets of its own.
+fn qualify(root: &mut Expr, chain: &mut Vec<AccessExpr>) {
+    let Expr::Identifier(first) = &*root else { return };
+    let is_name = |access: &&AccessExpr| matches!(access, AccessExpr::Dot(Expr::Identifier(_)));
+    let names = chain.iter().take_while(is_name).count();
+    if names == 0 {
+        return;
+    }
+    let mut parts = vec![first.clone()];
+    parts.extend(chain.drain(..names).filter_map(|access| match access {
+        AccessExpr::Dot(Expr::Identifier(name)) => Some(name),
+        _ => None,
+    }));
+    *root = Expr::CompoundIdentifier(parts);
+}
+
 /// The field of a record in PostgreSQL's form, `(cart).total`: the engine knows `cart['total']`.
 fn name_fields(statement: &mut ast::Statement) {
     let _: ControlFlow<()> = visit_expressions_mut(statement, |expr| {
-        if let Expr::CompoundFieldAccess { access_chain, .. } = expr {
+        if let Expr::CompoundFieldAccess { root, access_chain } = expr {
+            qualify(root, access_chain);
             for access in access_chain {
                 if let AccessExpr::Dot(Expr::Identifier(field)) = access {
                     let name = match field.quote_style {

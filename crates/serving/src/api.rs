@@ -126,7 +126,12 @@ async fn health(State(api): State<Arc<Api>>) -> Response {
         |part: fn(&Failure) -> &str| health.failures().map(part).collect::<Vec<_>>().join("; ");
     let message = texts(|failure| &failure.message);
     if message.is_empty() {
-        return answer(StatusCode::OK, &json!({"status": "ok", "checks": checks}));
+        let mut body = json!({"status": "ok", "checks": checks});
+        if !health.warnings.is_empty() {
+            let warning = |it: &Failure| json!({"message": it.message, "hint": it.hint});
+            body["warnings"] = health.warnings.iter().map(warning).collect();
+        }
+        return answer(StatusCode::OK, &body);
     }
     let error =
         json!({"code": "unwell", "message": message, "hint": texts(|failure| &failure.hint)});

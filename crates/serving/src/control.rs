@@ -56,6 +56,8 @@ pub struct ControlError {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Health {
     pub checks: Vec<Check>,
+    /// What somebody should look at although the work is done.
+    pub warnings: Vec<Failure>,
 }
 
 /// One thing that must be so.

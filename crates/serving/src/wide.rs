@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
@@ -13,6 +14,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::config::ConfigOptions;
 use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
@@ -26,12 +28,15 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning,
     PlanProperties,
 };
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt, stream};
 use views::catalog::Table;
 use views::lambda::Pin;
 use views::wide::{self, Columns, Seen, Since, Sources};
 
 use crate::merge::external;
+
+/// JSON text that is taken apart at once.
+const PIECE_BYTES: usize = 256 << 10;
 
 /// The wide columns of each table for what a pin has seen.
 #[derive(Debug, Default, PartialEq)]
@@ -138,21 +143,43 @@ impl WideExec {
         Ok(WideExec { input, columns, wanted, schema, properties: Arc::new(properties) })
     }
 
-    /// What makes the rows of one batch.
-    fn maker(&self) -> impl Fn(&RecordBatch) -> Result<RecordBatch> + Send + 'static {
+    /// What makes the rows of one piece of a batch. What they take of memory counts until the next piece is made.
+    fn maker(
+        &self,
+        context: &TaskContext,
+    ) -> impl Fn(&RecordBatch, Range<usize>) -> Result<RecordBatch> + Send + Sync + use<> {
         let (columns, wanted, schema) =
             (self.columns.clone(), self.wanted.clone(), self.schema.clone());
-        move |batch| {
-            let source = |name| batch.column_by_name(name);
-            let sources = Sources {
-                unstruct_event: source("unstruct_event"),
-                contexts: source("contexts"),
-                derived_contexts: source("derived_contexts"),
+        let held = MemoryConsumer::new("wide columns").register(context.memory_pool());
+        move |batch, rows| {
+            held.free();
+            let mut refusal = None;
+            let grow = |bytes| match held.try_grow(bytes) {
+                Ok(()) => true,
+                Err(error) => {
+                    refusal = Some(error);
+                    false
+                }
             };
-            let made = wide::read(&columns, &wanted, sources, batch.num_rows());
-            let values = batch.columns().iter().cloned().chain(made.map_err(external)?);
-            Ok(RecordBatch::try_new(schema.clone(), values.collect())?)
+            let made = wide::read(&columns, &wanted, sources(batch), rows.clone(), grow);
+            let Some(made) = made.map_err(external)? else {
+                let nothing =
+                    || DataFusionError::Internal("wide columns without a word".to_owned());
+                return Err(refusal.unwrap_or_else(nothing));
+            };
+            let below = batch.slice(rows.start, rows.len());
+            let values = below.columns().iter().cloned().chain(made).collect();
+            Ok(RecordBatch::try_new(schema.clone(), values)?)
         }
+    }
+}
+
+fn sources(batch: &RecordBatch) -> Sources<'_> {
+    let source = |name| batch.column_by_name(name);
+    Sources {
+        unstruct_event: source("unstruct_event"),
+        contexts: source("contexts"),
+        derived_contexts: source("derived_contexts"),
     }
 }
 
@@ -209,8 +236,22 @@ impl ExecutionPlan for WideExec {
         partition: usize,
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
-        let make = self.maker();
-        let rows = self.input.execute(partition, context)?.map(move |batch| make(&batch?));
+        let make = Arc::new(self.maker(&context));
+        let rows = self.input.execute(partition, context)?.map(move |batch| {
+            let batch = batch?;
+            let pieces = wide::pieces(sources(&batch), batch.num_rows(), PIECE_BYTES);
+            let make = make.clone();
+            let rows = stream::iter(pieces.map_err(external)?).then(move |piece| {
+                let (make, batch) = (make.clone(), batch.clone());
+                async move {
+                    // A statement that has run out of time is given up here.
+                    tokio::task::yield_now().await;
+                    make(&batch, piece)
+                }
+            });
+            Ok::<_, DataFusionError>(rows)
+        });
+        let rows = rows.try_flatten();
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), rows)))
     }
 

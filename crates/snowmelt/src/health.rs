@@ -33,7 +33,8 @@ pub(crate) fn check(process: &Process) -> Health {
         files(process),
     ];
     let checks = NAMES.into_iter().zip(found);
-    Health { checks: checks.map(|(name, failure)| Check { name, failure }).collect() }
+    let checks = checks.map(|(name, failure)| Check { name, failure }).collect();
+    Health { checks, warnings: stale_files(process).into_iter().collect() }
 }
 
 fn failure(message: String, hint: &str) -> Option<Failure> {
@@ -147,6 +148,11 @@ fn recipe(process: &Process) -> Option<Failure> {
             "mend the schema folder or the settings that it names; the next iteration reads them again",
         );
     }
+    None
+}
+
+/// A file on the network that could not be had again: the work goes on with what there was.
+fn stale_files(process: &Process) -> Option<Failure> {
     let (address, why) = process.enrichments.refreshes().stale.into_iter().next()?;
     failure(
         format!("{address}, which an enrichment reads, stays as it was: {why}"),

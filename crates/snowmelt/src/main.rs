@@ -61,6 +61,10 @@ fn start_logging(verbose: bool, format: LogFormat) {
     let default = if verbose { "info" } else { "warn" };
     let filter = tracing_subscriber::EnvFilter::try_from_env("SNOWMELT_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    // The client of registries and look-ups writes down whole addresses, keys included.
+    let filter = ["ureq=warn", "ureq_proto=warn"].into_iter().fold(filter, |filter, quiet| {
+        filter.add_directive(quiet.parse().expect("it is a directive"))
+    });
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())

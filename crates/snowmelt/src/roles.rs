@@ -502,9 +502,11 @@ fn open_derived(
     let streams = data_dir.join("streams");
     let pii = speed::derived::open_pii(Arc::clone(files), &streams, partitions, options.clone());
     let pii = Arc::new(pii.context("open the PII stream")?);
-    let folder = streams.join(speed::derived::PII);
-    std::fs::set_permissions(&folder, Permissions::from_mode(0o700))
-        .with_context(|| format!("close `{}` to others", folder.display()))?;
+    // Clear values, and what look-ups are let in with.
+    for folder in [streams.join(speed::derived::PII), data_dir.join("recipes")] {
+        std::fs::set_permissions(&folder, Permissions::from_mode(0o700))
+            .with_context(|| format!("close `{}` to others", folder.display()))?;
+    }
     Ok([enriched?, bad?, failed?, pii])
 }
 

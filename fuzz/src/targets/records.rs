@@ -92,7 +92,7 @@ fn configs() -> Vec<Config> {
     let pii = json!({
         "emitEvent": true,
         "parameters": {
-            "pii": [{"pojo": {"field": "user_ipaddress"}}, {"pojo": {"field": "page_title"}}, {"json": session}],
+            "pii": [{"pojo": {"field": "user_ipaddress"}}, {"pojo": {"field": "se_label"}}, {"json": session}],
             "strategy": {"pseudonymize": {"hashFunction": "MD5", "salt": ""}},
         },
     });

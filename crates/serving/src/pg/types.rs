@@ -62,6 +62,31 @@ const ALIASES: [(u32, Type); 9] = [
     (0, Type::Text),
 ];
 
+impl ColumnType {
+    /// Whether a column that was described like this cannot show every value of one like `found`: a wide column whose
+    /// schemas have grown since.
+    pub(crate) fn loses(self, found: ColumnType) -> bool {
+        use Type::{Float4, Float8, Int2, Int4, Int8, Json, Numeric};
+        let bits = |of: Type| match of {
+            Int2 => Some(16),
+            Int4 => Some(32),
+            Int8 => Some(64),
+            _ => None,
+        };
+        if self.is_array != found.is_array {
+            return true;
+        }
+        match (self.item, found.item) {
+            (told, found) if told == found => false,
+            (Json, _) | (_, Json) => true,
+            (Int2 | Int4 | Int8, Float4 | Float8 | Numeric(..)) | (Float4, Float8) => true,
+            (Float4 | Float8, Numeric(..)) | (Numeric(..), Float4 | Float8) => true,
+            (Numeric(_, told), Numeric(_, found)) => found > told,
+            (told, found) => bits(told).zip(bits(found)).is_some_and(|(told, found)| found > told),
+        }
+    }
+}
+
 impl Type {
     fn row(self) -> (u32, u32, i16) {
         let same = |other: &Type| match (self, other) {

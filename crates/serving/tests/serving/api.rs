@@ -208,9 +208,12 @@ fn status_metrics_health_and_batch_reach_the_process() {
     assert_eq!(post(to, "/api/v1/batch", r#"{"rebuilt":true}"#).0, 400);
     assert!(server.shutdown(Duration::from_secs(30)));
     let failure = Failure { message: "the disk is full".into(), hint: "free some".into() };
-    let checks =
-        vec![Check { name: "log", failure: None }, Check { name: "disk", failure: Some(failure) }];
-    let unwell = serve_with(&world, &config(), Health { checks }).unwrap();
+    let checks = vec![
+        Check { name: "log", failure: None },
+        Check { name: "disk", failure: Some(failure.clone()) },
+    ];
+    let warned = Health { checks: checks[..1].to_vec(), warnings: vec![failure] };
+    let unwell = serve_with(&world, &config(), Health { checks, warnings: Vec::new() }).unwrap();
     let (status, _, body) = get(unwell.http, "/health");
     assert_eq!(status, 503);
     let expect = json!({
@@ -223,6 +226,17 @@ fn status_metrics_health_and_batch_reach_the_process() {
     });
     assert_eq!(serde_json::from_str::<Value>(&body).unwrap(), expect);
     assert!(unwell.shutdown(Duration::from_secs(30)));
+
+    let well = serve_with(&world, &config(), warned).unwrap();
+    let (status, _, body) = get(well.http, "/health");
+    assert_eq!(status, 200, "a warning is no failure");
+    let expect = json!({
+        "status": "ok",
+        "checks": [{"name": "log", "status": "ok"}],
+        "warnings": [{"message": "the disk is full", "hint": "free some"}],
+    });
+    assert_eq!(serde_json::from_str::<Value>(&body).unwrap(), expect);
+    assert!(well.shutdown(Duration::from_secs(30)));
 }
 
 #[test]

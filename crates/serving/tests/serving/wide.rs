@@ -6,6 +6,7 @@ use std::time::Duration;
 use model::event::EnrichedEvent;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use serving::sql::Limits;
 use tokio_postgres::SimpleQueryMessage;
 use tokio_postgres::types::Type;
 
@@ -233,6 +234,74 @@ fn a_prepared_star_says_that_there_are_other_columns_now() {
         assert_eq!(client.query("select * from events", &[]).await.unwrap().len(), 5);
     });
     assert!(server.shutdown(Duration::from_secs(60)), "something had to be cancelled");
+}
+
+#[test]
+fn a_prepared_field_whose_type_has_widened_is_no_longer_answered() {
+    // Whole totals first; the sixth event is the first of the version in which they are not.
+    let world = World::new(shop());
+    world.see(0, 10);
+    let server = serve(&world, &config()).unwrap();
+    run(async {
+        let client = connect(server.pg).await;
+        let total = format!("select {CART}['total'] as total from events where {CART} is not null");
+        let sum = format!("select sum({CART}['total']) as total from events");
+        for (sql, whole) in [(&total, true), (&sum, true)] {
+            let prepared = client.prepare(sql).await.unwrap();
+            assert_eq!(prepared.columns()[0].type_() == &Type::INT8, whole, "{sql}");
+        }
+        let before = [client.prepare(&total).await.unwrap(), client.prepare(&sum).await.unwrap()];
+        assert_eq!(client.query(&before[0], &[]).await.unwrap().len(), 3);
+        world.see_all();
+        for prepared in &before {
+            let error = client.query(prepared, &[]).await.err().unwrap();
+            assert_eq!(state(&error), ("0A000", true));
+        }
+        let now = client.query(&sum, &[]).await.unwrap();
+        assert_eq!(now[0].get::<_, f64>(0), 0.0 + 2.0 + 4.0 + 6.5 + 8.5);
+    });
+    assert!(server.shutdown(Duration::from_secs(60)), "something had to be cancelled");
+}
+
+#[test]
+fn what_a_wide_column_takes_of_memory_counts() {
+    let Outcome::Event(event) = wide_event(0) else { unreachable!("it makes events") };
+    let items = vec![json!({}); 100_000];
+    let cart = entity("cart", "1-0-0", json!({"items": items}));
+    let many = Outcome::Event(Box::new(EnrichedEvent {
+        unstruct_event: envelope("unstruct_event", "1-0-0", cart),
+        ..*event
+    }));
+    let few = limits();
+    let sql = format!("select count({CART}) from events");
+    for (memory_bytes, expect) in [(1 << 20, "memory_limit"), (64 << 20, "ok")] {
+        let log = Log::of(&[vec![vec![many.clone()], vec![wide_event(2)]]]);
+        let world =
+            World::with(log, Limits { memory_bytes, spill_bytes: 0, ..few.clone() }, 1 << 30);
+        world.see_all();
+        assert_eq!(world.code(&sql), expect);
+        assert_eq!(world.code("select count(*) from events"), "ok");
+    }
+}
+
+#[test]
+fn a_field_is_named_with_its_table_as_well() {
+    let world = world(9);
+    let plain = world.rows_of(&format!("select {CART}['total'] from events order by _offset"));
+    for sql in [
+        "select e.cart['total'] from events e order by e._offset",
+        "select events.cart['total'] from events order by _offset",
+        "select atomic.events.cart['total'] from atomic.events order by _offset",
+        "select (e.cart)['total'] from events e order by e._offset",
+        "select (e.cart).total from events e order by e._offset",
+    ] {
+        let sql = sql.replace("cart", CART);
+        assert_eq!(world.rows_of(&sql), plain, "{sql}");
+    }
+    let sql = "select count(*) from events a join events b on a.cart['total'] = b.cart['total'] \
+               where a.cart['items'][1]['sku'] = 's1'"
+        .replace("cart", CART);
+    assert_eq!(world.rows_of(&sql), [json!([3])]);
 }
 
 /// The plan of a statement as one text.

@@ -1,6 +1,5 @@
 //! The wide columns of one table that follow from what was seen.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use arrow::datatypes::{DataType, Field, Fields};
@@ -41,26 +40,15 @@ impl Columns {
     /// The columns for all that was seen.
     pub fn of(all: &Union<'_>) -> Columns {
         // Kinds, then names, then versions: the fields of a column are in the order of its versions.
-        let mut families: BTreeMap<String, (u64, Vec<&Seen>)> = BTreeMap::new();
-        for (&seen, &since) in all {
+        let mut families: BTreeMap<String, Vec<&Seen>> = BTreeMap::new();
+        for &seen in all.keys() {
             let place = if seen.is_context { Place::Contexts } else { Place::UnstructEvent };
-            let family = families.entry(key(place, &seen.schema)).or_insert((since, Vec::new()));
-            family.0 = family.0.min(since);
-            family.1.push(seen);
+            families.entry(key(place, &seen.schema)).or_default().push(seen);
         }
+        // Which are left out must not depend on when they came below the cut: by their names it depends on nothing else.
         let left_out = families.len().saturating_sub(COLUMNS_MAX);
-        if left_out > 0 {
-            let mut last: Vec<(Reverse<u64>, Reverse<String>)> = families
-                .iter()
-                .map(|(name, (since, _))| (Reverse(*since), Reverse(name.clone())))
-                .collect();
-            last.sort_unstable();
-            for (_, Reverse(name)) in last.into_iter().take(left_out) {
-                families.remove(&name);
-            }
-        }
         let mut columns = Columns { left_out, ..Columns::default() };
-        for (at, (name, (_, seen))) in families.into_iter().enumerate() {
+        for (at, (name, seen)) in families.into_iter().take(COLUMNS_MAX).enumerate() {
             let column = Column::of(name, &seen);
             let places = if column.is_context {
                 &mut columns.contexts
@@ -279,18 +267,17 @@ mod tests {
     }
 
     #[test]
-    fn families_beyond_the_bound_are_those_that_came_last() {
+    fn families_beyond_the_bound_are_the_last_by_name_whenever_they_came() {
         let uris: Vec<String> = (0..=COLUMNS_MAX)
             .map(|at| format!("iglu:com.acme/n{at:04}/jsonschema/1-0-0"))
             .collect();
         let schemas: Vec<(Place, &str, Value)> =
             uris.iter().map(|uri| (Place::Contexts, uri.as_str(), json!("json"))).collect();
-        let columns = columns_of([&seen(1, &schemas[1..]), &seen(2, &schemas[..1])]);
-        assert_eq!((columns.len(), columns.left_out()), (COLUMNS_MAX, 1));
-        assert_eq!(columns.place_of(true, &uris[0]), None);
-        assert_eq!(columns.place_of(true, &uris[1]), Some(0));
-        let columns = columns_of([&seen(2, &schemas[1..]), &seen(1, &schemas[..1])]);
-        assert_eq!(columns.place_of(true, &uris[0]), Some(0));
-        assert_eq!(columns.place_of(true, &uris[COLUMNS_MAX]), None);
+        for (first, second) in [(1, 2), (2, 1)] {
+            let columns = columns_of([&seen(first, &schemas[1..]), &seen(second, &schemas[..1])]);
+            assert_eq!((columns.len(), columns.left_out()), (COLUMNS_MAX, 1));
+            assert_eq!(columns.place_of(true, &uris[0]), Some(0));
+            assert_eq!(columns.place_of(true, &uris[COLUMNS_MAX]), None);
+        }
     }
 }

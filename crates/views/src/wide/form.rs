@@ -29,6 +29,18 @@ pub(super) struct Member {
 }
 
 impl Form {
+    /// How many fields it has at its ends, and whether there is a list on the way to any.
+    pub(super) fn extent(&self) -> (usize, bool) {
+        match self {
+            Form::Leaf(_) => (1, false),
+            Form::List(item) => (item.extent().0, true),
+            Form::Struct(members) => members.iter().fold((1, false), |(fields, has_lists), it| {
+                let (more, lists) = it.form.extent();
+                (fields + more, has_lists || lists)
+            }),
+        }
+    }
+
     pub(super) fn of(shape: &Shape) -> Form {
         match shape {
             Shape::List(item) => Form::List(Box::new(Form::of(item))),

@@ -23,5 +23,5 @@ pub mod shape;
 
 pub use columns::{COLUMNS_MAX, Column, Columns};
 pub use inventory::{Inventory, Mentions, Schemas, Seen, Since, Union};
-pub use read::{Sources, of_batch, read};
+pub use read::{Sources, of_batch, pieces, read};
 pub use shape::Shape;

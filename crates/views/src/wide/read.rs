@@ -3,6 +3,8 @@
 //! A value depends on the row and on its column alone. What a column's type cannot hold is null there, and stays in the
 //! JSON column. Snowplow: `lake-and-postgres.md` 4, with the offending field alone nulled.
 
+use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -36,7 +38,11 @@ pub struct Sources<'a> {
 /// Columns of which so few families are wanted that it is worth looking for their names before a text is read.
 const LOOKED_FOR_MAX: usize = 8;
 
-/// The values of some columns, by their places, for all rows.
+/// What a value takes of memory at most, its text left out.
+const VALUE_BYTES: usize = 16;
+
+/// The values of some columns, by their places, for a piece of the rows. Each entity is announced to `grow` before it is
+/// read, with the bytes that it may come to; if that says no, there are no values.
 ///
 /// # Errors
 /// [`Error::Arrow`] when a source is no column of texts, or rows hold more items than a list can have.
@@ -44,8 +50,9 @@ pub fn read(
     columns: &Columns,
     wanted: &[usize],
     sources: Sources<'_>,
-    rows: usize,
-) -> Result<Vec<ArrayRef>, Error> {
+    rows: Range<usize>,
+    mut grow: impl FnMut(usize) -> bool,
+) -> Result<Option<Vec<ArrayRef>>, Error> {
     let wanted: Vec<(usize, &Column)> =
         wanted.iter().filter_map(|at| Some((*at, columns.get(*at)?))).collect();
     let mut builders: Vec<ColumnBuilder<'_>> =
@@ -71,7 +78,7 @@ pub fn read(
             texts.push((place, Texts::of(source)?, finders(place != Place::UnstructEvent)));
         }
     }
-    for row in 0..rows {
+    for row in rows {
         for (place, texts, finders) in &texts {
             let Some(text) = texts.get(row) else { continue };
             let is_named = |finder: &Finder<'_>| finder.find(text.as_bytes()).is_some();
@@ -81,13 +88,45 @@ pub fn read(
             for (schema, data) in entities(*place, text) {
                 let column = columns.place_of(*place != Place::UnstructEvent, schema);
                 if let Some(builder) = column.and_then(|column| places[column]) {
-                    builders[builder].add(schema, data);
+                    let builder = &mut builders[builder];
+                    if !grow(builder.bytes_at_most(data)) {
+                        return Ok(None);
+                    }
+                    builder.add(schema, data);
                 }
             }
         }
         builders.iter_mut().for_each(ColumnBuilder::end_row);
     }
-    builders.iter_mut().map(|builder| Ok(builder.finish()?)).collect()
+    let values: Result<Vec<ArrayRef>, ArrowError> =
+        builders.iter_mut().map(ColumnBuilder::finish).collect();
+    Ok(Some(values?))
+}
+
+/// The rows in pieces, each of so many bytes of JSON text or of one row.
+///
+/// # Errors
+/// When a column is not one of texts.
+pub fn pieces(
+    sources: Sources<'_>,
+    rows: usize,
+    bytes_max: usize,
+) -> Result<Vec<Range<usize>>, Error> {
+    let sources = [sources.unstruct_event, sources.contexts, sources.derived_contexts];
+    let texts: Vec<Texts<'_>> =
+        sources.into_iter().flatten().map(Texts::of).collect::<Result<_, _>>()?;
+    let mut pieces = Vec::new();
+    let (mut begin, mut bytes) = (0, 0);
+    for row in 0..rows {
+        let more: usize = texts.iter().filter_map(|texts| Some(texts.get(row)?.len())).sum();
+        if row > begin && bytes + more > bytes_max {
+            pieces.push(begin..row);
+            (begin, bytes) = (row, 0);
+        }
+        bytes += more;
+    }
+    pieces.push(begin..rows);
+    Ok(pieces)
 }
 
 /// The wide columns of rows of a table, and their position columns.
@@ -102,7 +141,8 @@ pub fn of_batch(columns: &Columns, rows: &RecordBatch) -> Result<RecordBatch, Er
         derived_contexts: source("derived_contexts"),
     };
     let all: Vec<usize> = (0..columns.len()).collect();
-    let mut values = read(columns, &all, sources, rows.num_rows())?;
+    let values = read(columns, &all, sources, 0..rows.num_rows(), |_| true)?;
+    let mut values = values.unwrap_or_default();
     let mut fields: Vec<Field> = columns.iter().map(Column::field).collect();
     let schema = rows.schema();
     for name in POSITION_COLUMNS {
@@ -162,6 +202,16 @@ impl<'a> ColumnBuilder<'a> {
             rows: NullBufferBuilder::new(0),
             text: String::new(),
         }
+    }
+
+    /// What the data may come to in memory: a value for each field of each item, of lists in lists all that there can
+    /// be, and the texts themselves.
+    fn bytes_at_most(&self, data: Option<Json<'_>>) -> usize {
+        let text = data.map_or("", Json::written);
+        let (fields, has_lists) = self.column.form.extent();
+        let items =
+            if has_lists { 1 + memchr::memchr_iter(b',', text.as_bytes()).count() } else { 1 };
+        text.len() + items.saturating_mul(fields).saturating_mul(VALUE_BYTES)
     }
 
     /// Adds data of the row; of a self-describing event there is one.
@@ -408,25 +458,42 @@ fn list(
     Ok(Arc::new(ListArray::try_new(field, OffsetBuffer::new(ends.into()), items, rows.finish())?))
 }
 
-/// The members of an object: looked through once, since most have few.
-struct Found<'a>(Vec<(&'a str, Json<'a>)>);
+/// The members of an object: looked through once, since most have few. Of two with one name the first counts.
+struct Found<'a> {
+    plain: Vec<(&'a str, Json<'a>)>,
+    /// Names may be written with escapes; few are.
+    escaped: Vec<(String, Json<'a>)>,
+    /// Of an object with many members: the places in `plain`.
+    places: HashMap<&'a str, usize>,
+}
+
+/// An object with more members than this is not looked through for each field.
+const FEW_MEMBERS: usize = 32;
 
 impl<'a> Found<'a> {
     fn in_object(object: Json<'a>) -> Found<'a> {
-        Found(object.entries().collect())
+        let (escaped, plain): (Vec<_>, Vec<_>) =
+            object.entries().partition(|(name, _)| name.contains('\\'));
+        let unescaped = |(name, value): (&str, _)| {
+            Some((serde_json::from_str::<String>(&format!("\"{name}\"")).ok()?, value))
+        };
+        let escaped = escaped.into_iter().filter_map(unescaped).collect();
+        let mut places = HashMap::new();
+        if plain.len() > FEW_MEMBERS {
+            for (place, (name, _)) in plain.iter().enumerate() {
+                places.entry(*name).or_insert(place);
+            }
+        }
+        Found { plain, escaped, places }
     }
 
     fn get(&self, name: &str) -> Option<Json<'a>> {
-        let plain = self.0.iter().find(|(found, _)| *found == name);
-        // A name may be written with escapes.
-        let escaped = || {
-            self.0.iter().find(|(found, _)| {
-                found.contains('\\')
-                    && serde_json::from_str::<String>(&format!("\"{found}\""))
-                        .is_ok_and(|found| found == name)
-            })
+        let plain = match self.plain.len() > FEW_MEMBERS {
+            true => self.places.get(name).map(|place| self.plain[*place].1),
+            false => self.plain.iter().find(|(found, _)| *found == name).map(|(_, value)| *value),
         };
-        plain.or_else(escaped).map(|(_, value)| *value)
+        let escaped = || self.escaped.iter().find(|(found, _)| found == name);
+        plain.or_else(|| escaped().map(|(_, value)| *value))
     }
 }
 
@@ -581,7 +648,7 @@ mod tests {
             Arc::new(StringViewArray::from_iter(rows)),
         ] {
             let sources = Sources { unstruct_event: Some(&array), ..Sources::default() };
-            let values = read(&columns, &[0], sources, 4).unwrap();
+            let values = read(&columns, &[0], sources, 0..4, |_| true).unwrap().unwrap();
             assert_eq!(
                 shown(&values[0]),
                 [
@@ -617,7 +684,7 @@ mod tests {
             derived_contexts: Some(&derived),
             unstruct_event: None,
         };
-        let values = read(&columns, &[1, 0], sources, 2).unwrap();
+        let values = read(&columns, &[1, 0], sources, 0..2, |_| true).unwrap().unwrap();
         assert_eq!(
             shown(&values[0]),
             ["[{_schema_version: 1-0-0, id: a}, {_schema_version: 1-0-2, id: b}]", "null"]
@@ -636,7 +703,7 @@ mod tests {
             let columns = columns(&[(Place::UnstructEvent, &text)], &[(schema, json!({"a": of}))]);
             let array: ArrayRef = Arc::new(StringArray::from(vec![text.to_string()]));
             let sources = Sources { unstruct_event: Some(&array), ..Sources::default() };
-            let values = read(&columns, &[0], sources, 1).unwrap();
+            let values = read(&columns, &[0], sources, 0..1, |_| true).unwrap().unwrap();
             shown(&values[0])[0].trim_start_matches("{a: ").trim_end_matches('}').to_owned()
         };
         for (json, of, expected) in [
@@ -684,7 +751,7 @@ mod tests {
         );
         let array: ArrayRef = Arc::new(StringArray::from(vec![text.to_string()]));
         let sources = Sources { unstruct_event: Some(&array), ..Sources::default() };
-        let values = read(&columns, &[0], sources, 1).unwrap();
+        let values = read(&columns, &[0], sources, 0..1, |_| true).unwrap().unwrap();
         assert_eq!(shown(&values[0]), ["{item_id: 2}"]);
     }
 
@@ -712,7 +779,7 @@ mod tests {
             let sources = Sources {
                 unstruct_event: Some(&first), contexts: Some(&second), derived_contexts: Some(&first),
             };
-            let values = read(&columns, &[0, 1], sources, texts.len()).unwrap();
+            let values = read(&columns, &[0, 1], sources, 0..texts.len(), |_| true).unwrap().unwrap();
             let fields = columns.iter().map(Column::field).collect::<Vec<_>>();
             let schema = Arc::new(arrow::datatypes::Schema::new(fields));
             if !texts.is_empty() {

@@ -11,8 +11,8 @@ use crate::pg::decode::{Parameter, unknown_type};
 use crate::pg::error::Refusal;
 use crate::pg::frame::{Bind, Target, put};
 use crate::pg::prepared::{
-    Cursor, PORTALS_MAX, Portal, Prepared, Progress, STATEMENTS_MAX, columns, formats, put_columns,
-    put_parameters,
+    self, Column, Cursor, PORTALS_MAX, Portal, Prepared, Progress, STATEMENTS_MAX, columns,
+    formats, put_columns, put_parameters,
 };
 use crate::pg::sqlstate;
 use crate::pg::types::ColumnType;
@@ -181,7 +181,11 @@ impl Session {
                 let request = Request { parameters, declared, ..self.request(sql.clone()) };
                 let opened = guard(&mut self.wire, &cancellable, open(&self.door, request)).await?;
                 let rows = self.measured(opened, started)?;
-                if !rows.names.iter().eq(columns.iter().map(|column| &column.name)) {
+                let found = prepared::columns(rows.names.clone(), &rows.schema);
+                let fits = |(told, found): (&Column, &Column)| {
+                    told.name == found.name && !told.of.loses(found.of)
+                };
+                if found.len() != columns.len() || !columns.iter().zip(&found).all(fits) {
                     return Err(other_columns().into());
                 }
                 Box::new(Cursor { rows, rest: None })
