@@ -278,7 +278,8 @@ fn check_event(position: &Position, event: &EnrichedEvent) {
     let line = event.to_tsv();
     assert!(!line.contains(['\n', '\r']), "a line end in {line:?}");
     let read = EnrichedEvent::from_tsv(&line).expect("a line reads back");
-    assert_eq!(read, *event);
+    // A script may write tabs, which are spaces in a line and in a row.
+    assert_eq!(read.to_tsv(), line);
     let mut rows = EventRows::new();
     rows.push(position, &read);
     rows.push(position, event);
