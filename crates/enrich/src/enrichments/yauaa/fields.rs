@@ -151,7 +151,8 @@ fn robots(robot: &Robot<'_>) -> (Device, System, Program, Program) {
     let program = Program {
         class: if is_mobile { "Robot Mobile" } else { "Robot" },
         name: robot.known_name(),
-        version: robot.version.to_owned(),
+        // `PTST/SpeedCurve/190429`.
+        version: robot.version.rsplit('/').next().unwrap_or_default().to_owned(),
         ..Program::default()
     };
     (device, system, engine, program)

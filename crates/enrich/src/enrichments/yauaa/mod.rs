@@ -188,6 +188,81 @@ mod tests {
     }
 
     #[test]
+    fn robots_that_only_give_their_name_are_told() {
+        for (agent, name, version) in [
+            ("Mozilla/5.0 (compatible; fetch-all/2.0)", "Fetch-All", "2.0"),
+            (
+                "Mozilla/5.0 (compatible; Link Reader; https://links.example/help)",
+                "Link Reader",
+                "??",
+            ),
+            ("renewer/1.4 (https://tools.example/renewer)", "Renewer", "1.4"),
+            (
+                "AppEngine-Google; (+http://code.google.com/appengine; appid: s~news-mirror)",
+                "News-Mirror",
+                "??",
+            ),
+        ] {
+            let expect = [("agentClass", "Robot"), ("agentName", name), ("agentVersion", version)];
+            check(agent, &[], &expect);
+        }
+        check(
+            "Mozilla/5.0 (compatible; MSIE 10.0; Windows NT 6.2)",
+            &[],
+            &[("agentClass", "Browser"), ("agentName", "Internet Explorer")],
+        );
+    }
+
+    #[test]
+    fn programs_that_add_their_name_to_a_browsers_are_told() {
+        let safari = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko)";
+        let chrome = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.1.2 Safari/537.36";
+        for (agent, class, name, version) in [
+            (
+                &*format!("{safari} guardian/22.0 Mobile/15E148 Version/17.5 Safari/605.1.15"),
+                "Browser",
+                "guardian",
+                "22.0",
+            ),
+            (
+                &format!("{safari} Version/Acme 18.6 Mobile Safari/605.1.15"),
+                "Browser",
+                "Acme",
+                "18.6",
+            ),
+            (
+                &format!("{safari} Version/17.5 Mobile/15E148 Safari/604.1"),
+                "Browser",
+                "Safari",
+                "17.5",
+            ),
+            (&format!("{chrome} LBBROWSER"), "Browser", "Liebao Browser", "120.0.1.2"),
+            (&format!("{chrome} Foxmail/7.2"), "Email Client", "Foxmail", "7.2"),
+            (
+                "Mozilla/4.0 (compatible; MSIE 5.0; Windows 98) Opera 5.1 [en]",
+                "Browser",
+                "Opera",
+                "5.1",
+            ),
+            (
+                "Microsoft Office/16.0 (Windows NT 10.0; Microsoft Access 16.0.1; Pro)",
+                "Special",
+                "Microsoft Access",
+                "16.0.1",
+            ),
+            (
+                "My Shop/7.1 (com.example.shop; build:1; iOS 15.4) Alamofire/5.4",
+                "Mobile App",
+                "My Shop",
+                "7.1",
+            ),
+        ] {
+            let expect = [("agentClass", class), ("agentName", name), ("agentVersion", version)];
+            check(agent, &[], &expect);
+        }
+    }
+
+    #[test]
     fn nothing_makes_the_rules_panic_or_a_value_too_long() {
         let long = format!(
             "{}/{} ({};{})",

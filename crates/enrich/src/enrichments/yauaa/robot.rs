@@ -3,7 +3,7 @@
 //! A person who is taken for a robot is worse than a robot that is missed: only what names itself counts, and programs
 //! that fetch pages on their own.
 
-use super::text::{Agent, Product, leading_version};
+use super::text::{Agent, Product, is_version, leading_version};
 
 /// A robot by its own words.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub(super) struct Robot<'a> {
     pub(super) is_iphone: bool,
     pub(super) url: &'a str,
     pub(super) email: &'a str,
+    /// The name of a program that runs on App Engine.
+    hosted: Option<&'a str>,
 }
 
 /// Words that are part of a robot's name, in small letters.
@@ -65,10 +67,20 @@ impl<'a> Robot<'a> {
         let url = url(agent);
         let named = name(agent);
         // An address with a plus sign is how robots say who they are.
-        let says_so = agent.holds("+http") || agent.holds("+ http");
+        let says_so = agent.holds("+http") || agent.holds("+ http") || is_only_a_name(agent);
         let (name, version) = match named {
             Some(Product { name, version }) => (name, version),
-            None if says_so => (first_name(agent)?, ""),
+            None if says_so => match agent.remarks[..] {
+                ["compatible", remark] if agent.products.len() == 1 && !remark.starts_with('+') => {
+                    let (name, version) = remark.split_once('/').unwrap_or((remark, ""));
+                    (name, leading_version(version))
+                }
+                ["compatible", name, address] if address.starts_with("http") => (name, ""),
+                [address] if address.starts_with("http") => {
+                    agent.products.first().map(|first| (first.name, first.version))?
+                }
+                _ => (first_name(agent)?, ""),
+            },
             None => return None,
         };
         let lower = name.to_ascii_lowercase();
@@ -80,22 +92,30 @@ impl<'a> Robot<'a> {
         };
         let is_mobile = ["mobile", "android", "iphone"].iter().any(|word| agent.holds(word));
         let is_iphone = agent.holds("iphone");
-        Some(Robot { name, version, brand, is_google, is_mobile, is_iphone, url, email })
+        let hosted =
+            agent.after("appid: s~").map(|rest| rest.split([')', ';']).next().unwrap_or(rest));
+        Some(Robot { name, version, brand, is_google, is_mobile, is_iphone, url, email, hosted })
     }
 }
 
 impl Robot<'_> {
     /// As it is known.
     pub(super) fn known_name(&self) -> String {
+        // Programs that run at Google's are named by their users.
+        if let Some(program) = self.hosted {
+            return super::browser::capitals(program);
+        }
+        if let Some((user, version)) = self.version.split_once('/')
+            && self.name == "PTST"
+            && !version.is_empty()
+        {
+            return format!("{user} WebpageTest");
+        }
         let known = KNOWN.iter().find(|(start, _)| self.name.starts_with(start));
         match known {
             Some((_, name)) => (*name).to_owned(),
             None if self.name.starts_with("Google-") => self.name.replace('-', " "),
-            None => {
-                let (first, rest) =
-                    self.name.split_at(self.name.chars().next().map_or(0, char::len_utf8));
-                first.to_uppercase() + rest
-            }
+            None => super::browser::capitals(self.name),
         }
     }
 }
@@ -131,7 +151,8 @@ fn name<'a>(agent: &Agent<'a>) -> Option<Product<'a>> {
 fn is_robot(name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
     let is_address = lower.contains("http:") || lower.contains("https:") || lower.contains('@');
-    let is_short = name.len() <= 40 && name.split(' ').count() <= 3;
+    let is_known = NAMES.iter().any(|known| lower == *known);
+    let is_short = name.len() <= 40 && name.split(' ').count() <= 3 || is_known;
     if is_address || !is_short || NOT_ROBOTS.iter().any(|word| lower.contains(word)) {
         return false;
     }
@@ -147,6 +168,21 @@ fn is_robot(name: &str) -> bool {
         || NAMES
             .iter()
             .any(|known| lower.split([' ', '/']).next() == Some(known) || lower == *known)
+}
+
+/// `(compatible; Name; https://…)`, `(compatible; name/2.0)` with nothing behind it, or `name/2.0 (https://…)`.
+fn is_only_a_name(agent: &Agent<'_>) -> bool {
+    let is_address = |remark: &str| remark.starts_with("http://") || remark.starts_with("https://");
+    let is_mozilla = agent.products.first().is_some_and(|first| first.name == "Mozilla");
+    match agent.remarks[..] {
+        ["compatible", name, address] => !is_address(name) && is_address(address),
+        ["compatible", name] => {
+            let is_named = name.split_once('/').is_some_and(|(_, version)| is_version(version));
+            is_named && is_mozilla && agent.products.len() == 1
+        }
+        [address] => is_address(address) && !is_mozilla,
+        _ => false,
+    }
 }
 
 /// What comes first and is no browser's usual word.

@@ -98,6 +98,12 @@ impl<'a> Agent<'a> {
         })
     }
 
+    /// What follows these words, which are in small letters, wherever they stand.
+    pub(super) fn after(&self, lower: &str) -> Option<&'a str> {
+        let start = self.lower.find(lower)? + lower.len();
+        self.text.get(start..)
+    }
+
     /// Whether the text holds this, which is in small letters.
     pub(super) fn holds(&self, lower: &str) -> bool {
         self.lower.contains(lower)
