@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use model::event::EnrichedEvent;
 use model::iglu::SchemaKey;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -187,6 +188,12 @@ impl Recipe {
         &self.lengths
     }
 
+    /// Whether a good event has a text that is longer than its column allows, which only `accept_invalid` lets pass. What
+    /// Snowplow counts as `invalid_enriched`. Snowplow: `enrich-core.md` 7.4.
+    pub fn accepts_too_long(&self, event: &EnrichedEvent) -> bool {
+        self.settings.accept_invalid && !self.lengths.check(event).1.is_empty()
+    }
+
     pub fn enrichments(&self) -> &Enrichments {
         &self.enrichments
     }
@@ -331,6 +338,19 @@ mod tests {
         assert_eq!(read.to_json(), recipe.to_json());
         assert_eq!(read.settings(), recipe.settings());
         assert_eq!(recipe.digest().len(), 64);
+    }
+
+    #[test]
+    fn what_is_too_long_is_told_only_where_it_is_accepted() {
+        let event = |country: &str| EnrichedEvent {
+            geo_country: Some(country.to_owned()),
+            ..EnrichedEvent::default()
+        };
+        let strict = Recipe::new(Schemas::embedded(), Settings::default());
+        let settings = Settings { accept_invalid: true, ..Settings::default() };
+        let lenient = Recipe::new(Schemas::embedded(), settings);
+        assert!(lenient.accepts_too_long(&event("CHE")));
+        assert!(!lenient.accepts_too_long(&event("CH")) && !strict.accepts_too_long(&event("CHE")));
     }
 
     #[test]

@@ -54,6 +54,7 @@ serving::families! {
     RECORDS = Counter "snowmelt_speed_records_total" [] "raw records enriched";
     OUTCOMES = Counter "snowmelt_speed_outcomes_total" ["kind"] "outcomes, by kind";
     BAD_ROWS = Counter "snowmelt_speed_bad_rows_total" ["schema"] "bad rows, by schema";
+    INVALID_ENRICHED = Counter "snowmelt_speed_invalid_enriched_total" [] "events with texts that are too long, good because `enrich.accept-invalid` is on";
     CAUGHT_UP = Gauge "snowmelt_speed_caught_up" ["partition"] "1 when all of a partition is visible";
     FRONTIER_LAG = Gauge "snowmelt_speed_frontier_lag_seconds" ["partition"] "age of the oldest record that is not visible in SQL yet, 0 if there is none";
     REWINDS = Counter "snowmelt_speed_rewinds_total" ["partition"] "ranges that got lost in the derived streams and were enriched again";
@@ -189,6 +190,7 @@ fn speed(process: &Process, text: &mut Exposition) {
         (["dropped"], counts.dropped),
     ];
     text.values(&OUTCOMES, outcomes);
+    text.value(&INVALID_ENRICHED, tally.invalid_enriched);
     text.values(&BAD_ROWS, tally.bad_by_schema.iter().map(|(schema, count)| ([*schema], count)));
     let now = Instant::now();
     let partitions = &status.partitions;

@@ -45,6 +45,8 @@ pub struct Tally {
     pub counts: Counts,
     /// Bad rows by their schema, a full Iglu URI.
     pub bad_by_schema: BTreeMap<&'static str, u64>,
+    /// Events that are good only because the recipe accepts texts that are too long.
+    pub invalid_enriched: u64,
 }
 
 /// The enricher of all partitions of a raw stream.
@@ -306,6 +308,7 @@ impl PartitionEnricher {
             failed: Rows::default(),
             pii: Rows::default(),
             bad_by_schema: BTreeMap::new(),
+            invalid_enriched: 0,
         };
         while let Some(record) = records.peek() {
             if made.is_a_bite() {
@@ -315,7 +318,15 @@ impl PartitionEnricher {
             let at =
                 RawRecord { partition: &self.raw, offset: record.offset, bytes: &record.bytes };
             match self.recipe.drive(&at) {
-                Ok(outcomes) => made.add(record.offset, outcomes, now),
+                Ok(outcomes) => {
+                    let recipe = self.recipe.recipe();
+                    let is_too_long = |outcome: &&Outcome| match outcome {
+                        Outcome::Enriched(event) => recipe.accepts_too_long(event),
+                        _ => false,
+                    };
+                    made.invalid_enriched += outcomes.iter().filter(is_too_long).count() as u64;
+                    made.add(record.offset, outcomes, now);
+                }
                 // What comes before it does not wait: it is written, and the next range begins with this record.
                 Err(_) if made.mark.records > 0 => {
                     made.mark.range.to = record.offset;
@@ -404,6 +415,8 @@ struct Made {
     failed: Rows,
     pii: Rows,
     bad_by_schema: BTreeMap<&'static str, u64>,
+    /// Of the enriched, those with texts that are too long.
+    invalid_enriched: u64,
 }
 
 impl Made {
@@ -461,6 +474,7 @@ impl Tally {
     pub fn join(&mut self, other: &Tally) {
         self.records += other.records;
         self.counts = self.counts.plus(&other.counts);
+        self.invalid_enriched += other.invalid_enriched;
         for (schema, count) in &other.bad_by_schema {
             *self.bad_by_schema.entry(schema).or_default() += count;
         }
@@ -469,6 +483,7 @@ impl Tally {
     fn add(&mut self, made: &Made) {
         self.records += made.mark.records;
         self.counts = self.counts.plus(&made.mark.counts);
+        self.invalid_enriched += made.invalid_enriched;
         for (schema, count) in &made.bad_by_schema {
             *self.bad_by_schema.entry(schema).or_default() += count;
         }

@@ -115,7 +115,7 @@ fn it_is_ready_when_what_it_found_is_visible() {
     let tally = status.tally();
     let Counts { enriched, failed, bad, .. } = tally.counts;
     assert_eq!((tally.records, enriched, failed, bad), (12, 13, 2, 3));
-    assert_eq!(tally.bad_by_schema.values().sum::<u64>(), 5);
+    assert_eq!((tally.bad_by_schema.values().sum::<u64>(), tally.invalid_enriched), (5, 0));
     assert_eq!((status.stalled(), status.partitions[0].raw_end), (None, Offset::from_number(7)));
     running.shutdown();
 }
