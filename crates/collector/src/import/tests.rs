@@ -91,6 +91,30 @@ fn the_layout_of_3_x_is_read() {
 }
 
 #[test]
+fn both_layouts_of_streams_are_read_as_the_same() {
+    let of = |streams: &str| {
+        let text = format!("collector {{ port = 8081, streams {{ {streams} }} }}");
+        config_of(&import(&text, &|_| None).unwrap()).streams
+    };
+    let buffer = "buffer { byteLimit = 4000000, recordLimit = 400, timeLimit = 700 }";
+    let backoff = "backoffPolicy { minBackoff = 700, maxBackoff = 900, maxRetries = 5 }";
+    let older = of(&format!(
+        "good = g, bad = b, {buffer}, sink {{ enabled = kinesis, threadPoolSize = 7, {backoff} }}"
+    ));
+    let newer = of(&format!(
+        "good {{ name = g, {buffer}, threadPoolSize = 7, {backoff} }}, \
+         bad {{ name = b, {buffer}, threadPoolSize = 7, {backoff} }}"
+    ));
+    assert_eq!(older, newer);
+    for sink in [&newer.good, &newer.bad] {
+        assert_eq!((sink.buffer.byte_limit, sink.thread_pool_size), (4_000_000, 7));
+        assert_eq!(sink.buffer.time_limit, Duration::from_millis(700));
+        assert_eq!(sink.backoff_policy.max_backoff, Duration::from_millis(900));
+        assert_eq!(sink.backoff_policy.max_retries, 5);
+    }
+}
+
+#[test]
 fn what_is_unknown_or_unfit_is_dropped_by_name() {
     let text =
         "collector { interface = c.example, colour = red, cookie.expiration = soon, paths = x,
