@@ -105,7 +105,7 @@ impl WideRows {
 /// The wide columns that a pin answers with, and their values.
 ///
 /// # Errors
-/// As [`rows`].
+/// As [`rows()`].
 pub fn wide_rows(
     pin: &Pin,
     table: Table,

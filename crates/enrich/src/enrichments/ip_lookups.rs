@@ -214,7 +214,7 @@ fn address(text: &str) -> Option<IpAddr> {
     }
 }
 
-/// What a file of the MaxMind DB form has, told by the shape of its records; for [`super::inspect`].
+/// What a file of the MaxMind DB form has, told by the shape of its records; for [`super::inspect()`].
 pub(super) fn inspect(asset: &Asset) -> Result<Inspection, String> {
     let database = Database::open(asset)?;
     let metadata = database.0.metadata();
