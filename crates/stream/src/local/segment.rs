@@ -275,14 +275,17 @@ impl Segment {
         *self.file.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
         let mut kept_at = RECORDS_AT;
-        index.sparse.retain(|&(_, at)| {
+        let is_kept = |&&(_, at): &&(u64, u64)| {
             let far = kept_at + CLOSED_INDEX_STEP <= at;
             if far {
                 kept_at = at;
             }
             far
-        });
-        index.sparse.shrink_to_fit();
+        };
+        // A new list, so that the next segment can have the whole place of the old one: cut short where it is, it would
+        // leave a hole too small for that beside each segment.
+        let kept: Vec<(u64, u64)> = index.sparse.iter().filter(is_kept).copied().collect();
+        index.sparse = kept.into_boxed_slice().into_vec();
     }
 
     /// The nearest known place of a record at or below `offset`.
