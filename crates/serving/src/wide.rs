@@ -237,9 +237,11 @@ impl ExecutionPlan for WideExec {
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
         let make = Arc::new(self.maker(&context));
+        let (columns, wanted) = (self.columns.clone(), self.wanted.clone());
         let rows = self.input.execute(partition, context)?.map(move |batch| {
             let batch = batch?;
-            let pieces = wide::pieces(sources(&batch), batch.num_rows(), PIECE_BYTES);
+            let (rows, sources) = (batch.num_rows(), sources(&batch));
+            let pieces = wide::pieces(&columns, &wanted, sources, rows, PIECE_BYTES);
             let make = make.clone();
             let rows = stream::iter(pieces.map_err(external)?).then(move |piece| {
                 let (make, batch) = (make.clone(), batch.clone());

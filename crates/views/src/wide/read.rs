@@ -41,8 +41,12 @@ const LOOKED_FOR_MAX: usize = 8;
 /// What a value takes of memory at most, its text left out.
 const VALUE_BYTES: usize = 16;
 
-/// The values of some columns, by their places, for a piece of the rows. Each entity is announced to `grow` before it is
-/// read, with the bytes that it may come to; if that says no, there are no values.
+/// Nulls that a piece of rows without any of the wanted columns comes to at most, if it has more than one row.
+const PIECE_NULLS_MAX: usize = 1 << 16;
+
+/// The values of some columns, by their places, for a piece of the rows. What the rows take although they have nothing is
+/// announced to `grow`, and each entity before it is read, with the bytes that it may come to; if that says no, there are
+/// no values.
 ///
 /// # Errors
 /// [`Error::Arrow`] when a source is no column of texts, or rows hold more items than a list can have.
@@ -55,6 +59,9 @@ pub fn read(
 ) -> Result<Option<Vec<ArrayRef>>, Error> {
     let wanted: Vec<(usize, &Column)> =
         wanted.iter().filter_map(|at| Some((*at, columns.get(*at)?))).collect();
+    if !grow(width(&wanted).saturating_mul(rows.len()).saturating_mul(VALUE_BYTES)) {
+        return Ok(None);
+    }
     let mut builders: Vec<ColumnBuilder<'_>> =
         wanted.iter().map(|(_, column)| ColumnBuilder::of(column)).collect();
     // Where the builder of a column is.
@@ -103,11 +110,20 @@ pub fn read(
     Ok(Some(values?))
 }
 
-/// The rows in pieces, each of so many bytes of JSON text or of one row.
+/// How many values a row has that has none of the columns: a null for each field of each struct.
+fn width(wanted: &[(usize, &Column)]) -> usize {
+    let of_column = |column: &Column| if column.is_context { 1 } else { column.form.extent().0 };
+    wanted.iter().map(|(_, column)| of_column(column)).sum()
+}
+
+/// The rows in pieces for [`read`], each of so many bytes of JSON text or of one row, and of fewer rows where the wanted
+/// columns are many or wide.
 ///
 /// # Errors
 /// When a column is not one of texts.
 pub fn pieces(
+    columns: &Columns,
+    wanted: &[usize],
     sources: Sources<'_>,
     rows: usize,
     bytes_max: usize,
@@ -115,11 +131,14 @@ pub fn pieces(
     let sources = [sources.unstruct_event, sources.contexts, sources.derived_contexts];
     let texts: Vec<Texts<'_>> =
         sources.into_iter().flatten().map(Texts::of).collect::<Result<_, _>>()?;
+    let wanted: Vec<(usize, &Column)> =
+        wanted.iter().filter_map(|at| Some((*at, columns.get(*at)?))).collect();
+    let rows_max = (PIECE_NULLS_MAX / width(&wanted).max(1)).max(1);
     let mut pieces = Vec::new();
     let (mut begin, mut bytes) = (0, 0);
     for row in 0..rows {
         let more: usize = texts.iter().filter_map(|texts| Some(texts.get(row)?.len())).sum();
-        if row > begin && bytes + more > bytes_max {
+        if row > begin && (bytes + more > bytes_max || row - begin == rows_max) {
             pieces.push(begin..row);
             (begin, bytes) = (row, 0);
         }
