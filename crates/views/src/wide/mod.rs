@@ -12,13 +12,14 @@
 //! - `inventory`: which schemas were seen.
 //! - `form`: the shapes of a family, merged.
 //! - `columns`: the columns that follow, with names, types and bounds.
-//! - `read`: their values.
+//! - `read`: their values, with `scalar` for those of each leaf.
 
 mod columns;
 mod form;
 mod inventory;
 mod json;
 mod read;
+mod scalar;
 pub mod shape;
 
 pub use columns::{COLUMNS_MAX, Column, Columns};
