@@ -63,7 +63,7 @@ pub fn read(
         return Ok(None);
     }
     let mut builders: Vec<ColumnBuilder<'_>> =
-        wanted.iter().map(|(_, column)| ColumnBuilder::of(column)).collect();
+        wanted.iter().map(|(_, column)| ColumnBuilder::of(column, rows.len())).collect();
     // Where the builder of a column is.
     let mut places = vec![None; columns.len()];
     for (builder, (at, _)) in wanted.iter().enumerate() {
@@ -212,10 +212,10 @@ struct ColumnBuilder<'a> {
 }
 
 impl<'a> ColumnBuilder<'a> {
-    fn of(column: &'a Column) -> ColumnBuilder<'a> {
+    fn of(column: &'a Column, rows: usize) -> ColumnBuilder<'a> {
         ColumnBuilder {
             column,
-            values: Builder::of(&column.form),
+            values: Builder::of(&column.form, if column.is_context { 0 } else { rows }),
             count: 0,
             ends: vec![0],
             rows: NullBufferBuilder::new(0),
@@ -308,25 +308,30 @@ enum Builder {
 }
 
 impl Builder {
-    fn of(form: &Form) -> Builder {
+    /// With room for so many values. The builders' own idea of room, 1024 values for each field, would be more than all
+    /// that there is where columns are many.
+    fn of(form: &Form, room: usize) -> Builder {
         match form {
-            Form::Leaf(Shape::Text) => Builder::Text(StringViewBuilder::new()),
-            Form::Leaf(Shape::Boolean) => Builder::Boolean(BooleanBuilder::new()),
-            Form::Leaf(Shape::Bigint) => Builder::Bigint(Int64Builder::new()),
-            Form::Leaf(Shape::Double) => Builder::Double(Float64Builder::new()),
+            Form::Leaf(Shape::Text) => Builder::Text(StringViewBuilder::with_capacity(room)),
+            Form::Leaf(Shape::Boolean) => Builder::Boolean(BooleanBuilder::with_capacity(room)),
+            Form::Leaf(Shape::Bigint) => Builder::Bigint(Int64Builder::with_capacity(room)),
+            Form::Leaf(Shape::Double) => Builder::Double(Float64Builder::with_capacity(room)),
             Form::Leaf(Shape::Decimal(precision, scale)) => {
-                let builder = Decimal128Builder::new().with_data_type(form.data_type());
+                let builder =
+                    Decimal128Builder::with_capacity(room).with_data_type(form.data_type());
                 Builder::Decimal(builder, *precision, *scale)
             }
-            Form::Leaf(Shape::Date) => Builder::Date(Date32Builder::new()),
-            Form::Leaf(Shape::Timestamp) => Builder::Timestamp(TimestampMicrosecondBuilder::new()),
+            Form::Leaf(Shape::Date) => Builder::Date(Date32Builder::with_capacity(room)),
+            Form::Leaf(Shape::Timestamp) => {
+                Builder::Timestamp(TimestampMicrosecondBuilder::with_capacity(room))
+            }
             Form::Leaf(Shape::Json | Shape::List(_) | Shape::Struct(_)) => {
-                Builder::Json(StringViewBuilder::new())
+                Builder::Json(StringViewBuilder::with_capacity(room))
             }
             Form::List(item) => Builder::List {
                 ends: vec![0],
                 rows: NullBufferBuilder::new(0),
-                items: Box::new(Builder::of(item)),
+                items: Box::new(Builder::of(item, room)),
             },
             Form::Struct(members) => Builder::Struct {
                 fields: match form.data_type() {
@@ -334,7 +339,7 @@ impl Builder {
                     _ => Fields::empty(),
                 },
                 rows: NullBufferBuilder::new(0),
-                members: members.iter().map(|member| Builder::of(&member.form)).collect(),
+                members: members.iter().map(|member| Builder::of(&member.form, room)).collect(),
             },
         }
     }
@@ -376,7 +381,7 @@ impl Builder {
             // Two names for one field, which is rare: what can be held is told before anything is appended.
             Some(second) => {
                 let mut all = first.into_iter().chain([second]).chain(values);
-                let held = all.find(|value| Builder::of(form).push(form, Some(*value)));
+                let held = all.find(|value| Builder::of(form, 1).push(form, Some(*value)));
                 self.push(form, held);
             }
         }
