@@ -214,12 +214,18 @@ impl Package {
         let notice = format!("{}\n\npackage: {spec}\nintegrity: {found}\n", self.notice);
         let path = ready.join("NOTICE");
         write(&path, notice.as_bytes()).map_err(io("write", &path))?;
-        // The one before goes last, so that there is always one of them.
+        // A folder cannot be put over another one: for a moment there is none, and a kill in it wants the command again.
         let before = work.join("before");
-        if target.exists() {
+        let is_there = target.exists();
+        if is_there {
             fs::rename(&target, &before).map_err(io("move away", &target))?;
         }
-        fs::rename(&ready, &target).map_err(io("put in place", &target))?;
+        if let Err(source) = fs::rename(&ready, &target) {
+            if is_there {
+                fs::rename(&before, &target).map_err(io("put back", &target))?;
+            }
+            return Err(io("put in place", &target)(source));
+        }
         let files = files.into_iter().map(|(name, _)| name).filter(|name| name != "LICENSE");
         Ok(Fetched { folder: target, files: files.collect() })
     }
