@@ -96,7 +96,12 @@ fn a_package_is_fetched_checked_and_looked_at() {
     let notice = std::fs::read_to_string(place.join("uap-core/NOTICE")).unwrap();
     assert!(notice.contains("uap-core@9.9.9") && notice.contains(&integrity(&bytes)), "{notice}");
 
-    let looked = snowmelt(["check-assets", "--json"]).arg(&place).output().unwrap();
+    // Nothing in a hidden folder is looked at.
+    let hidden = folder.path().join("data/assets/.git");
+    std::fs::create_dir(&hidden).unwrap();
+    std::fs::write(hidden.join("odd.mmdb"), "no database").unwrap();
+    let above = folder.path().join("data/assets");
+    let looked = snowmelt(["check-assets", "--json"]).arg(&above).output().unwrap();
     assert!(looked.status.success(), "{}", stderr(&looked));
     let looked: Value = serde_json::from_slice(&looked.stdout).unwrap();
     assert_eq!(

@@ -122,9 +122,12 @@ fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     paths.sort();
     for path in paths {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.starts_with('.') {
+            continue;
+        }
         if path.is_dir() {
             walk(&path, files)?;
-        } else if !name.starts_with('.') && !BESIDE.contains(&name.as_str()) {
+        } else if !BESIDE.contains(&name.as_str()) {
             files.push(path);
         }
     }
