@@ -1,3 +1,5 @@
+//! Wide columns read from small JSON texts: the types they take, what does not fit, and pieces that hold no column.
+
 use super::super::inventory::{Mentions, Union};
 use super::*;
 use arrow::array::{StringArray, StringViewArray};
