@@ -3,12 +3,10 @@
 //!
 //! Redirects are followed. Blocking; called when a recipe is made, never for an event.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use ureq::Agent;
 use ureq::http::header;
-use ureq::tls::{RootCerts, TlsConfig};
 
 use crate::http;
 
@@ -59,17 +57,12 @@ impl Fetch {
     }
 
     fn over_http(&self, address: &str, etag: Option<&str>) -> Result<Fetched, Failure> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = TlsConfig::builder()
-            .root_certs(RootCerts::Specific(Arc::new(http::certificates())))
-            .unversioned_rustls_crypto_provider(provider)
-            .build();
         let config = Agent::config_builder()
             .timeout_global(Some(self.timeout))
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .timeout_recv_response(Some(ANSWER_TIMEOUT))
             .user_agent(concat!("snowmelt/", env!("CARGO_PKG_VERSION")))
-            .tls_config(tls)
+            .tls_config(http::tls())
             .build();
         let agent: Agent = config.into();
         let request = agent.get(address);

@@ -231,8 +231,8 @@ fn describe(error: &ureq::Error) -> String {
     }
 }
 
-/// rustls with ring, and the certificates of the system.
-pub(crate) fn tls() -> TlsConfig {
+/// rustls with ring, and the certificates of the system; for every client of ours.
+pub fn tls() -> TlsConfig {
     TlsConfig::builder()
         .root_certs(RootCerts::Specific(Arc::new(certificates())))
         .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))

@@ -18,8 +18,11 @@ mod operations;
 
 mod surface;
 
+mod telemetry;
+
 pub use delivery::{
-    Ack, BackoffPolicy, Buffer, Durability, OnFull, Oversized, SinkConfig, SpoolConfig, Streams,
+    Ack, BackoffPolicy, Buffer, Durability, OnFull, Oversized, SinkConfig, SinkKind, SpoolConfig,
+    Streams,
 };
 pub use ip::{Anonymize, Ip};
 pub use operations::{AccessLog, Health, Metrics, Monitoring, Ssl, Statsd};
@@ -27,6 +30,7 @@ pub use surface::{
     Compat, Compression, CompressionType, CookieBounce, CrossDomain, DoNotTrackCookie, Hsts, P3p,
     Profile, RedirectMacro, RootResponse,
 };
+pub use telemetry::{Method as TelemetryMethod, Telemetry};
 
 /// Everything that can be set about the collector.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -90,6 +94,8 @@ pub struct Config {
     pub ssl: Ssl,
     /// What is told to others.
     pub monitoring: Monitoring,
+    /// A sign of life to a collector of yours.
+    pub telemetry: Telemetry,
     /// `/health` and `/sink-health`.
     pub health: Health,
     /// One JSON object per request.
@@ -109,7 +115,7 @@ pub struct Config {
     #[serde(with = "model::duration::serde")]
     #[schemars(with = "String", extend("format" = "duration"))]
     pub termination_deadline: Duration,
-    /// The version in the record's `collector` field: `snowmelt-VERSION-log`. Set by the binary, not by a file.
+    /// The version in the record's `collector` field: `snowmelt-VERSION-log` or `snowmelt-VERSION-stdout`. Set by the binary, not by a file.
     #[serde(skip, default = "default_version")]
     pub version: String,
 }
@@ -263,6 +269,7 @@ impl Default for Config {
             streams: Streams::default(),
             ssl: Ssl::default(),
             monitoring: Monitoring::default(),
+            telemetry: Telemetry::default(),
             health: Health::default(),
             access_log: AccessLog::default(),
             pre_termination_period: Duration::ZERO,
@@ -409,6 +416,7 @@ impl Config {
         surface::check(self, &mut refuse);
         delivery::check(self, &mut refuse);
         operations::check(self, &mut refuse);
+        telemetry::check(self, &mut refuse);
         if problems.is_empty() { Ok(()) } else { Err(Error::Config(problems)) }
     }
 

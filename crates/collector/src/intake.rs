@@ -11,6 +11,7 @@ use crate::oversized::Keeper;
 use crate::sink::store::{Refusal, Store, Storing};
 use crate::sizes::{Fitted, Limits};
 use crate::source_ip;
+use crate::too_large::TooLarge;
 use bytes::Bytes;
 use model::causes::Causes;
 use model::time::{Clock, Timestamp};
@@ -25,12 +26,13 @@ pub(crate) struct Intake {
     pub(crate) config: Config,
     pub(crate) counters: Arc<Counters>,
     pub(crate) budget: Budget,
-    /// The record's `collector` field: `snowmelt-VERSION-log`.
+    /// The record's `collector` field: `snowmelt-VERSION-SINK`.
     pub(crate) collector: String,
     /// Matches values of the do-not-track cookie, where there is one.
     pub(crate) do_not_track: Option<Regex>,
     pub(crate) limits: Limits,
     pub(crate) meter: Arc<Meter>,
+    pub(crate) too_large: TooLarge,
     stores: Stores,
     clock: Arc<dyn Clock>,
     /// Where requests share records.
@@ -98,6 +100,8 @@ pub(crate) struct Tally {
 /// Where what is taken goes to.
 #[derive(Debug)]
 pub(crate) struct Stores {
+    /// Of the sink of good records: [`crate::sink::Destination::kind`].
+    pub(crate) kind: String,
     pub(crate) good: Arc<Store>,
     /// Where bad rows go; `None` means beside the records that they came with.
     pub(crate) bad: Option<Arc<Store>>,
@@ -115,7 +119,7 @@ impl Intake {
     ) -> Intake {
         let meter = Arc::new(Meter::new(false, None));
         let good = Arc::new(Store::direct(raw));
-        let stores = Stores { good, bad: None, oversized: None };
+        let stores = Stores { kind: "log".to_owned(), good, bad: None, oversized: None };
         Intake::over(config, stores, Arc::default(), meter, clock)
     }
 
@@ -136,11 +140,12 @@ impl Intake {
         Intake {
             budget: Budget::new(config.memory.max_in_flight_bytes, Arc::clone(&counters)),
             counters,
-            collector: format!("snowmelt-{}-log", config.version),
+            collector: format!("snowmelt-{}-{}", config.version, stores.kind),
             do_not_track: config.do_not_track_cookie.pattern().unwrap_or_default(),
             limits: Limits::new(&config.networking, config.compat),
             config,
             meter,
+            too_large: TooLarge::default(),
             stores,
             clock,
             batching,

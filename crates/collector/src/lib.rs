@@ -9,9 +9,9 @@
 //! the structure of the bytes, `route` says what a path means, `event` what the request comes to with the help of
 //! `identity`, `redirect` and `query`; `record` writes the collector payload with the help of `source_ip`,
 //! `content_type` and `cookie`; `sizes` makes several of one that is too large, or `bad_rows`, with the help of
-//! `split`, and `oversized` keeps the whole; `intake` hands them to a [`sink`], alone or by `batching` in a `container`; and `response` prints the answer
-//! with `cors` and `http_date`. [`counters`], [`meter`] and `memory` keep account; `tls`, `key_store`, `https`, `health_port`, `statsd`
-//! and `access_log` are what an operator wants besides.
+//! `split`, and `oversized` keeps the whole; `intake` hands them to a [`sink`], alone or by `batching` in a `container`;
+//! and `response` prints the answer with `cors` and `http_date`. [`counters`], [`meter`] and `memory` keep account; `tls`,
+//! `key_store`, `https`, `health_port`, `statsd`, `access_log` and `too_large` are what an operator wants besides.
 
 pub mod config;
 
@@ -56,6 +56,8 @@ mod split;
 mod bad_rows;
 
 mod oversized;
+
+mod too_large;
 
 mod intake;
 

@@ -44,10 +44,7 @@ pub(crate) fn write(
     let content_type = request.body.and(view.get(Known::ContentType));
     let content_type = content_type.as_deref().and_then(ContentType::parse);
     let body = request.body.map(|body| content_type::body_text(body, content_type.as_ref()));
-    let ip_address = match identity.anonymous {
-        true => source_ip::UNKNOWN.to_owned(),
-        false => source_ip::of(view, request.peer, &config.ip, config.compat),
-    };
+    let ip_address = source_ip::of_request(view, request.peer, identity, config);
 
     let body_bytes = body.as_ref().map_or(0, |body| body.len());
     let mut writer = Writer::with_capacity(view.head.length * 2 + body_bytes + 320);

@@ -113,6 +113,7 @@ pub fn start_with(mut config: Config, ports: Ports) -> Result<Running, Error> {
     }
     let runtime = runtime.thread_name("collector").enable_all().build().map_err(Error::Threads)?;
     let (stop, stopped) = watch::channel(false);
+    let kind = ports.good.kind().to_owned();
     let (good, bad) = open_stores(&config, ports.clone(), runtime.handle())?;
     let meter = Arc::new(open_meter(&config)?);
     let statsd = &config.monitoring.metrics.statsd;
@@ -134,7 +135,7 @@ pub fn start_with(mut config: Config, ports: Ports) -> Result<Running, Error> {
             .map_err(|source| Error::Oversized { dir, source })
     });
     let oversized = oversized.transpose()?;
-    let stores = Stores { good: good.clone(), bad: bad.clone(), oversized };
+    let stores = Stores { kind, good: good.clone(), bad: bad.clone(), oversized };
     let intake =
         Arc::new(Intake::over(config, stores, Arc::clone(&counters), meter.clone(), ports.clock));
     let config = &intake.config;

@@ -3,8 +3,9 @@
 //! By default it is Snowplow's choice, the leftmost address of `X-Forwarded-For`, which is the client's own claim; enrich
 //! repeats the choice from the recorded headers. With [`config::Ip`](crate::config::Ip) set it is ours.
 
-use crate::config::{Anonymize, Compat, Ip};
+use crate::config::{Anonymize, Compat, Config, Ip};
 use crate::head::{Known, View};
+use crate::identity::Identity;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// What the record says when there is no address.
@@ -37,7 +38,20 @@ pub(crate) fn tells_address(name: &str, value: &str) -> bool {
     ADDRESS_HEADERS.iter().any(is) || (!is_client_hint && !NO_ADDRESS.iter().any(is) && has_one())
 }
 
-/// The `ipAddress` of a request that came from `peer` and is not anonymous.
+/// The `ipAddress` of a request that came from `peer`.
+pub(crate) fn of_request(
+    view: View<'_>,
+    peer: IpAddr,
+    identity: &Identity,
+    config: &Config,
+) -> String {
+    match identity.anonymous {
+        true => UNKNOWN.to_owned(),
+        false => of(view, peer, &config.ip, config.compat),
+    }
+}
+
+/// The same for one that is not anonymous.
 pub(crate) fn of(view: View<'_>, peer: IpAddr, ip: &Ip, compat: Compat) -> String {
     if ip.is_set() {
         let address = masked(chosen(view, peer.to_canonical(), ip), &ip.anonymize);

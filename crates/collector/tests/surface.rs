@@ -17,6 +17,10 @@
 //! | partition key; custom paths; redirects with list and macro, v2 and v3 | here, and `redirect.rs` in the source |
 //! | sizes | `sizes.rs`, `split.rs`, `bad_rows.rs` in the source, `acceptance_7` |
 //! | 1000 small and 10 oversized | `acceptance.rs` |
+//! | both config layouts; minimal examples | `import` in the source |
+//! | `/sink-health` before the streams exist; SIGTERM | `sinks.rs`, `processes.rs` |
+//! | batch splitter | `sink::fallback` in the source |
+//! | stdout sink; telemetry | `sink::lines` in the source, and `collector_alone.rs` of the crate `snowmelt` |
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must panic")]
 

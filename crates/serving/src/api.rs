@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use views::lambda::Lambda;
 
-use crate::control::{BatchRequest, Check, Control, Failure};
+use crate::control::{BatchRequest, Check, Control, Failure, Health};
 use crate::error::Error;
 use crate::guard::Guard;
 use crate::meter::Meter;
@@ -37,42 +37,44 @@ pub(crate) struct Api {
     pub(crate) engine: Arc<Engine>,
     pub(crate) lambda: Arc<Lambda>,
     pub(crate) control: Arc<dyn Control>,
-    pub(crate) guard: Guard,
+    pub(crate) guard: Arc<Guard>,
     pub(crate) meter: Arc<Meter>,
 }
 
 /// All routes.
 pub(crate) fn router(api: Arc<Api>) -> Router {
-    Router::new()
+    let guard = Arc::clone(&api.guard);
+    let routes = Router::new()
         .route("/health", get(health))
         .route("/metrics", get(metrics))
         .route("/api/v1/sql", post(sql))
         .route("/api/v1/status", get(status))
         .route("/api/v1/batch", post(batch))
-        .route_layer(from_fn(check_media_type))
-        .fallback(async || {
-            refuse(
-                StatusCode::NOT_FOUND,
-                "not_found",
-                "there is nothing at this address",
-                "the API begins with /api/v1/",
-            )
+        .route_layer(from_fn(check_media_type));
+    let hints = ["the API begins with /api/v1/", "sql and batch take POST, all others GET"];
+    guarded(routes, guard, hints).with_state(api)
+}
+
+/// Routes behind the guard, with what is answered where there is none: the hints are for an unknown address and for an
+/// unknown method.
+pub(crate) fn guarded<S: Clone + Send + Sync + 'static>(
+    routes: Router<S>,
+    guard: Arc<Guard>,
+    [of_address, of_method]: [&'static str; 2],
+) -> Router<S> {
+    let nothing = "there is nothing at this address";
+    let no_method = "this address does not take this method";
+    routes
+        .fallback(async move || refuse(StatusCode::NOT_FOUND, "not_found", nothing, of_address))
+        .method_not_allowed_fallback(async move || {
+            refuse(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", no_method, of_method)
         })
-        .method_not_allowed_fallback(async || {
-            refuse(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "method_not_allowed",
-                "this address does not take this method",
-                "sql and batch take POST, all others GET",
-            )
-        })
-        .layer(from_fn_with_state(api.clone(), check))
-        .with_state(api)
+        .layer(from_fn_with_state(guard, check))
 }
 
 /// Before any handler: whom the request names, and who sends it.
-async fn check(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
-    if !api.guard.host_is_ours(request.uri(), request.headers()) {
+async fn check(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+    if !guard.host_is_ours(request.uri(), request.headers()) {
         let hint = "use an IP address or localhost, or add the name to `server.hosts`";
         return refuse(
             StatusCode::FORBIDDEN,
@@ -81,7 +83,7 @@ async fn check(State(api): State<Arc<Api>>, request: Request, next: Next) -> Res
             hint,
         );
     }
-    if request.uri().path() != "/health" && !api.guard.is_let_in(request.headers()) {
+    if request.uri().path() != "/health" && !guard.is_let_in(request.headers()) {
         let hint = "send HTTP Basic with the user `snowmelt`, or the password as a bearer token";
         let mut response = refuse(
             StatusCode::UNAUTHORIZED,
@@ -114,7 +116,11 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 async fn health(State(api): State<Arc<Api>>) -> Response {
-    let health = api.control.health();
+    answer_health(&api.control.health())
+}
+
+/// 200, or 503 with what fails.
+pub(crate) fn answer_health(health: &Health) -> Response {
     let check = |check: &Check| match &check.failure {
         None => json!({"name": check.name, "status": "ok"}),
         Some(Failure { message, hint }) => {
@@ -145,7 +151,11 @@ async fn metrics(State(api): State<Arc<Api>>) -> Response {
         api.lambda.served().iteration,
         api.engine.wide_counts(),
     );
-    let text = ours + &api.control.metrics();
+    answer_metrics(ours + &api.control.metrics())
+}
+
+/// In Prometheus text form.
+pub(crate) fn answer_metrics(text: String) -> Response {
     (
         [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8"), (CACHE_CONTROL, "no-store")],
         text,

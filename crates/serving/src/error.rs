@@ -28,7 +28,7 @@ pub enum Error {
     PasswordFile { path: PathBuf, source: io::Error },
     #[error("`server.{key}`: {problem}")]
     Config { key: &'static str, problem: String },
-    #[error("{address} is taken by another process; choose another `server.{key}`")]
+    #[error("{address} is taken by another process; choose another `{key}`")]
     PortTaken { address: SocketAddr, key: &'static str },
     #[error("listen on {address}: {source}")]
     Listen { address: SocketAddr, source: io::Error },

@@ -61,8 +61,9 @@ const PG_THREADS: usize = 2;
 /// [`Error::Engine`].
 pub fn start(config: &Config, ports: Ports) -> Result<Running, Error> {
     let password = config.check()?;
-    let (listener, http) = listen(SocketAddr::new(config.bind, config.http_port), "http-port")?;
-    let (pg_listener, pg) = listen(SocketAddr::new(config.bind, config.pg_port), "pg-port")?;
+    let (listener, http) =
+        listen(SocketAddr::new(config.bind, config.http_port), "server.http-port")?;
+    let (pg_listener, pg) = listen(SocketAddr::new(config.bind, config.pg_port), "server.pg-port")?;
     let sources = Sources {
         lambda: ports.lambda.clone(),
         files: ports.files,
@@ -74,7 +75,7 @@ pub fn start(config: &Config, ports: Ports) -> Result<Running, Error> {
     let meter = Arc::new(Meter::default());
     let door = Door::new(config, password.as_ref(), Arc::clone(&engine), Arc::clone(&meter))?;
     let certificate = door.certificate();
-    let guard = Guard::new(password, config.hosts.clone());
+    let guard = Arc::new(Guard::new(password, config.hosts.clone()));
     let api = Arc::new(Api { engine, lambda: ports.lambda, control: ports.control, guard, meter });
     let (stop, stopped) = watch::channel(None);
     let (end, ended) = mpsc::channel();
@@ -153,7 +154,10 @@ fn limits(config: &Config) -> Limits {
 }
 
 /// A listener, and the address with the port that was chosen.
-fn listen(address: SocketAddr, key: &'static str) -> Result<(TcpListener, SocketAddr), Error> {
+pub(crate) fn listen(
+    address: SocketAddr,
+    key: &'static str,
+) -> Result<(TcpListener, SocketAddr), Error> {
     let failed = |source| Error::Listen { address, source };
     let listener = TcpListener::bind(address).map_err(|source| match source.kind() {
         io::ErrorKind::AddrInUse => Error::PortTaken { address, key },

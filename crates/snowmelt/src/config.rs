@@ -99,7 +99,8 @@ pub(crate) struct Enrich {
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Admin {
-    /// Reserved for roles that run apart; `up` serves health and metrics on `server.http-port`. Default: off.
+    /// The port for `/health` and `/metrics` of a collector that runs alone, on `server.bind` and with the server's
+    /// password; 0 means any free one. Default: 8091 for `run`, and not allowed for `up`, which has both on `server.http-port`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) port: Option<u16>,
 }
@@ -291,7 +292,7 @@ pub(crate) fn dump(config: &Config) -> Result<String> {
 }
 
 /// Keys that have no value unless they are given one, and what that means.
-pub(crate) const UNSET: [(&str, &str); 18] = [
+pub(crate) const UNSET: [(&str, &str); 24] = [
     ("stream.disk-reserve", "the larger of 1 GiB and 5 % of the disk; 0 switches it off"),
     ("enrich.enrichments", "the quick-start set is on; a folder of Snowplow's configurations"),
     ("enrich.resolver", "no registry is asked; iglu-central, or the path of a resolver JSON"),
@@ -305,11 +306,17 @@ pub(crate) const UNSET: [(&str, &str); 18] = [
     ("collector.oversized.dir", "`oversized` in the data folder"),
     ("collector.health.port", "/health and /sink-health are on `collector.port` alone"),
     ("collector.access-log.file", "stderr"),
+    ("collector.telemetry.url", "none; `collector.telemetry.disable = false` wants one"),
+    ("collector.telemetry.user-provided-id", "left out of the event"),
+    ("collector.telemetry.auto-generated-id", "left out of the event"),
+    ("collector.telemetry.instance-id", "left out of the event"),
+    ("collector.telemetry.module-name", "left out of the event"),
+    ("collector.telemetry.module-version", "left out of the event"),
     ("server.password", "none, which only a loopback `server.bind` allows"),
     ("server.password-file", "none; better than `server.password`"),
     ("server.tls-cert", "the Postgres wire offers no TLS"),
     ("server.tls-key", "none"),
-    ("admin.port", "off"),
+    ("admin.port", "8091 for `run`; `up` has no use for it"),
 ];
 
 fn is_unset(tree: &toml::Table, key: &str) -> bool {
@@ -337,12 +344,6 @@ fn check(config: &Config) -> Result<()> {
             "`enrich.record-bytes-max`: {} is not between 10000 and 4194304",
             config.enrich.record_bytes_max
         ));
-    }
-    if config.admin.port.is_some() {
-        problems.push(
-            "`admin.port`: not used by `up`, whose health and metrics are on `server.http-port`"
-                .to_owned(),
-        );
     }
     problems.extend(config.speed.problems());
     problems.extend(config.batch.validate().into_iter().map(|problem| format!("batch.{problem}")));

@@ -3,11 +3,14 @@
 //! A check speaks of now, not of the past: what went wrong once and works again is in the log. `docs/guides/operate.md`
 //! says for each what to do at night. The collector's own `/health` is not this one: it answers as long as it listens.
 
+use std::io;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serving::{Check, Failure, Health};
+use stream::local::Local;
 
-use crate::process::Process;
+use crate::process::{Intake, Process, Room};
 
 /// The names of all checks, in order.
 pub(crate) const NAMES: [&str; 8] =
@@ -23,8 +26,8 @@ const ITERATION_MAX: Duration = Duration::from_secs(60);
 /// Makes every check.
 pub(crate) fn check(process: &Process) -> Health {
     let found = [
-        disk(process),
-        log(process),
+        disk(process.disk(), &process.data_dir),
+        log(&process.raw),
         speed(process),
         frontier(process),
         batch(process),
@@ -41,28 +44,48 @@ fn failure(message: String, hint: &str) -> Option<Failure> {
     Some(Failure { message, hint: hint.to_owned() })
 }
 
-fn disk(process: &Process) -> Option<Failure> {
-    match process.disk() {
+/// The checks of a collector that runs alone; `raw` is the log that it appends to, if it does.
+pub(crate) fn check_alone(
+    intake: &Intake,
+    raw: Option<&Local>,
+    room: io::Result<Room>,
+    data_dir: &Path,
+) -> Health {
+    let mut checks = vec![Check { name: "disk", failure: disk(room, data_dir) }];
+    checks.extend(raw.map(|raw| Check { name: "log", failure: log(raw) }));
+    checks.push(Check { name: "sink", failure: sink(intake) });
+    Health { checks, warnings: Vec::new() }
+}
+
+fn sink(intake: &Intake) -> Option<Failure> {
+    let away = std::iter::once(&intake.good).chain(&intake.bad).find(|it| !it.is_healthy())?;
+    failure(
+        format!("the sink `{}` takes no records", away.name()),
+        "what was answered 200 waits and is sent again and again; new requests wait, or are answered 503. The log says why",
+    )
+}
+
+fn disk(room: io::Result<Room>, data_dir: &Path) -> Option<Failure> {
+    match room {
         Ok(disk) if disk.free_bytes >= disk.reserve_bytes => None,
         Ok(disk) => failure(
             format!(
                 "the disk of `{}` has {} bytes free, less than the reserve of {}: the collector answers 503",
-                process.data_dir.display(),
+                data_dir.display(),
                 disk.free_bytes,
                 disk.reserve_bytes
             ),
             "free some space; the collector goes on by itself. `stream.disk-reserve` sets the reserve",
         ),
         Err(error) => failure(
-            format!("the disk of `{}` does not answer: {error}", process.data_dir.display()),
+            format!("the disk of `{}` does not answer: {error}", data_dir.display()),
             "look at the disk and at the system's log",
         ),
     }
 }
 
-fn log(process: &Process) -> Option<Failure> {
-    let poisoned =
-        process.raw.gauges().into_iter().find_map(|it| Some((it.partition, it.poisoned?)));
+fn log(raw: &Local) -> Option<Failure> {
+    let poisoned = raw.gauges().into_iter().find_map(|it| Some((it.partition, it.poisoned?)));
     let (partition, reason) = poisoned?;
     failure(
         format!("`{partition}` takes no records, and the collector answers 503 for it: {reason}"),

@@ -30,6 +30,7 @@ mod load;
 mod traffic;
 
 mod table;
+mod telemetry;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

@@ -8,10 +8,12 @@ use std::time::Instant;
 use collector::sink::store::Store;
 use collector::times::{Snapshot, Times};
 use model::time::Timestamp;
+use serving::Health;
 use serving::exposition::{Exposition, Family};
+use stream::local::Local;
 use stream::local::gauges::CommitTimes;
 
-use crate::process::Process;
+use crate::process::{Intake, Process, Room};
 
 serving::families! {
     /// All families of the roles, in the order in which they are printed.
@@ -92,18 +94,38 @@ serving::families! {
 pub(crate) fn print(process: &Process) -> String {
     let mut text = Exposition::default();
     text.values(&BUILD, [([env!("CARGO_PKG_VERSION")], 1)]);
-    collector(process, &mut text);
-    log(process, &mut text);
+    collector(&process.intake, &mut text);
+    log(&process.raw, &mut text);
+    disk(process.disk(), &mut text);
     speed(process, &mut text);
     batch(process, &mut text);
-    let health = crate::health::check(process);
-    let failing = health.checks.iter().map(|it| ([it.name], u8::from(it.failure.is_some())));
-    text.values(&FAILING, failing);
+    failing(&crate::health::check(process), &mut text);
     text.finish()
 }
 
-fn collector(process: &Process, text: &mut Exposition) {
-    let counters = &process.collector;
+/// Those of a collector that runs alone; `raw` is the log that it appends to, if it does.
+pub(crate) fn print_alone(
+    intake: &Intake,
+    raw: Option<&Local>,
+    room: std::io::Result<Room>,
+    health: &Health,
+) -> String {
+    let mut text = Exposition::default();
+    text.values(&BUILD, [([env!("CARGO_PKG_VERSION")], 1)]);
+    collector(intake, &mut text);
+    raw.into_iter().for_each(|raw| log(raw, &mut text));
+    disk(room, &mut text);
+    failing(health, &mut text);
+    text.finish()
+}
+
+fn failing(health: &Health, text: &mut Exposition) {
+    let failing = health.checks.iter().map(|it| ([it.name], u8::from(it.failure.is_some())));
+    text.values(&FAILING, failing);
+}
+
+fn collector(intake: &Intake, text: &mut Exposition) {
+    let Intake { counters, meter, good, bad } = intake;
     text.value(&REQUESTS, counters.requests());
     text.value(&ACCEPTED, counters.accepted());
     text.value(&ACCEPTED_BYTES, counters.accepted_bytes());
@@ -117,34 +139,39 @@ fn collector(process: &Process, text: &mut Exposition) {
     text.value(&CONNECTIONS, counters.connections_open());
     let rejected = counters.rejected_by_reason().map(|(reason, count)| ([reason.as_str()], count));
     text.values(&REJECTED, rejected);
-    let answers = process.meter.requests().map(|(kind, count)| {
+    let answers = meter.requests().map(|(kind, count)| {
         let status = kind.status().map_or("other".to_owned(), |status| status.to_string());
         (kind.method(), status, count)
     });
     let answers: Vec<(&str, String, u64)> = answers.collect();
     text.values(&ANSWERS, answers.iter().map(|it| ([it.0, it.1.as_str()], it.2)));
-    text.histograms(&ANSWER_TIMES, [times([], &process.meter.latency)]);
-    text.value(&ACTIVE, process.meter.active());
-    text.value(&ABANDONED, process.meter.abandoned());
-    text.value(&LOG_DROPPED, process.meter.log_lines_dropped());
-    sink(&process.good, text);
+    text.histograms(&ANSWER_TIMES, [times([], &meter.latency)]);
+    text.value(&ACTIVE, meter.active());
+    text.value(&ABANDONED, meter.abandoned());
+    text.value(&LOG_DROPPED, meter.log_lines_dropped());
+    let all: Vec<&Store> = std::iter::once(good).chain(bad).map(|store| &**store).collect();
+    sinks(&all, text);
 }
 
-fn sink(sink: &Store, text: &mut Exposition) {
-    let (name, stats) = ([sink.name()], sink.stats());
-    text.values(&SINK_HEALTHY, [(name, u8::from(sink.is_healthy()))]);
-    text.values(&SINK_FLIPS, [(name, sink.health_flips())]);
-    text.values(&SINK_HELD, [(name, stats.held())]);
-    text.values(&SINK_HELD_BYTES, [(name, stats.held_bytes())]);
-    text.values(&SINK_DELIVERED, [(name, stats.delivered())]);
-    text.values(&SINK_DELIVERED_BYTES, [(name, stats.delivered_bytes())]);
-    text.values(&SINK_RETRIED, [(name, stats.retried())]);
-    text.histograms(&SINK_ATTEMPTS, [times(name, &stats.attempts)]);
+fn sinks(all: &[&Store], text: &mut Exposition) {
+    let each = || all.iter().map(|sink| ([sink.name()], *sink, sink.stats()));
     let seconds = |at: Timestamp| at.0 as f64 / 1000.0;
-    text.values(&SINK_OLDEST, stats.held_oldest().map(|at| (name, seconds(at))));
-    text.values(&SINK_LAST, stats.last_success().map(|at| (name, seconds(at))));
-    text.values(&SPOOL_BYTES, [(name, stats.spool_bytes())]);
-    text.values(&SPOOL_OLDEST, stats.spool_oldest().map(|at| (name, seconds(at))));
+    text.values(&SINK_HEALTHY, each().map(|(name, sink, _)| (name, u8::from(sink.is_healthy()))));
+    text.values(&SINK_FLIPS, each().map(|(name, sink, _)| (name, sink.health_flips())));
+    text.values(&SINK_HELD, each().map(|(name, _, stats)| (name, stats.held())));
+    text.values(&SINK_HELD_BYTES, each().map(|(name, _, stats)| (name, stats.held_bytes())));
+    text.values(&SINK_DELIVERED, each().map(|(name, _, stats)| (name, stats.delivered())));
+    let delivered_bytes = each().map(|(name, _, stats)| (name, stats.delivered_bytes()));
+    text.values(&SINK_DELIVERED_BYTES, delivered_bytes);
+    text.values(&SINK_RETRIED, each().map(|(name, _, stats)| (name, stats.retried())));
+    text.histograms(&SINK_ATTEMPTS, each().map(|(name, _, stats)| times(name, &stats.attempts)));
+    let oldest = each().filter_map(|(name, _, stats)| Some((name, seconds(stats.held_oldest()?))));
+    text.values(&SINK_OLDEST, oldest);
+    let last = each().filter_map(|(name, _, stats)| Some((name, seconds(stats.last_success()?))));
+    text.values(&SINK_LAST, last);
+    text.values(&SPOOL_BYTES, each().map(|(name, _, stats)| (name, stats.spool_bytes())));
+    let oldest = each().filter_map(|(name, _, stats)| Some((name, seconds(stats.spool_oldest()?))));
+    text.values(&SPOOL_OLDEST, oldest);
 }
 
 /// A histogram's sample.
@@ -156,8 +183,8 @@ fn times<'a, const N: usize>(
     (labels, at_most, sum.as_secs_f64(), count)
 }
 
-fn log(process: &Process, text: &mut Exposition) {
-    let gauges = process.raw.gauges();
+fn log(raw: &Local, text: &mut Exposition) {
+    let gauges = raw.gauges();
     text.values(&QUEUED, gauges.iter().map(|it| ([it.partition.as_str()], it.queued_bytes)));
     let histogram =
         |times: &CommitTimes| (times.at_most.clone(), times.sum.as_secs_f64(), times.count);
@@ -171,10 +198,13 @@ fn log(process: &Process, text: &mut Exposition) {
     let poisoned =
         gauges.iter().map(|it| ([it.partition.as_str()], u8::from(it.poisoned.is_some())));
     text.values(&POISONED, poisoned);
-    // A disk that does not answer has no sample; the check of the disk says why.
-    if let Ok(disk) = process.disk() {
-        text.value(&DISK_FREE, disk.free_bytes);
-        text.value(&DISK_RESERVE, disk.reserve_bytes);
+}
+
+/// A disk that does not answer has no sample; the check of the disk says why.
+fn disk(room: std::io::Result<Room>, text: &mut Exposition) {
+    if let Ok(room) = room {
+        text.value(&DISK_FREE, room.free_bytes);
+        text.value(&DISK_RESERVE, room.reserve_bytes);
     }
 }
 

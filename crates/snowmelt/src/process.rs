@@ -3,7 +3,7 @@
 //! Put together by [`crate::roles`]. The checks are in [`crate::health`], the metrics in [`crate::metrics`]. Nothing here
 //! changes a role.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,10 +26,7 @@ use crate::{health, metrics};
 pub(crate) struct Process {
     pub(crate) batch: batch::service::Handle,
     pub(crate) speed: Arc<speed::Running>,
-    pub(crate) collector: Arc<Counters>,
-    pub(crate) meter: Arc<Meter>,
-    /// The collector's way to its sink.
-    pub(crate) good: Arc<Store>,
+    pub(crate) intake: Intake,
     pub(crate) lambda: Arc<Lambda>,
     pub(crate) answers: Arc<assets::Answers>,
     /// Where enrichments and the files that they read come from.
@@ -44,11 +41,46 @@ pub(crate) struct Process {
     pub(crate) watch: Arc<Watch>,
 }
 
+/// The collector's account of itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Intake {
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) meter: Arc<Meter>,
+    /// The way to its sink, and that of bad rows where it is another.
+    pub(crate) good: Arc<Store>,
+    pub(crate) bad: Option<Arc<Store>>,
+}
+
+impl Intake {
+    pub(crate) fn of(collector: &collector::server::Running) -> Intake {
+        Intake {
+            counters: Arc::clone(&collector.counters),
+            meter: Arc::clone(&collector.meter),
+            good: Arc::clone(&collector.good),
+            bad: collector.bad.clone(),
+        }
+    }
+}
+
 /// Bytes of the disk that holds the data folder.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Room {
     pub(crate) free_bytes: u64,
     pub(crate) reserve_bytes: u64,
+}
+
+impl Room {
+    /// # Errors
+    /// When the system does not tell.
+    pub(crate) fn of(
+        files: &dyn Files,
+        data_dir: &Path,
+        disk_reserve: Option<u64>,
+    ) -> std::io::Result<Room> {
+        let space = files.space(data_dir)?;
+        let reserve_bytes = disk_reserve.unwrap_or((space.total_bytes / 20).max(1 << 30));
+        Ok(Room { free_bytes: space.available_bytes, reserve_bytes })
+    }
 }
 
 impl Control for Process {
@@ -102,9 +134,9 @@ impl Control for Process {
         json!({
             "partitions": partitions,
             "collector": {
-                "requests": self.collector.requests(),
-                "accepted": self.collector.accepted(),
-                "connections_open": self.collector.connections_open(),
+                "requests": self.intake.counters.requests(),
+                "accepted": self.intake.counters.accepted(),
+                "connections_open": self.intake.counters.connections_open(),
             },
             "speed": {
                 "recipe": speed.recipe,
@@ -167,8 +199,6 @@ impl Process {
     /// # Errors
     /// When the system does not tell.
     pub(crate) fn disk(&self) -> std::io::Result<Room> {
-        let space = self.files.space(&self.data_dir)?;
-        let reserve_bytes = self.disk_reserve.unwrap_or((space.total_bytes / 20).max(1 << 30));
-        Ok(Room { free_bytes: space.available_bytes, reserve_bytes })
+        Room::of(&*self.files, &self.data_dir, self.disk_reserve)
     }
 }

@@ -284,3 +284,22 @@ fn a_request_that_does_not_end_is_cut_at_the_deadline_and_the_exit_code_says_so(
     assert_eq!(up.rows(), 1);
     assert_eq!(up.terminate().code(), Some(0));
 }
+
+#[test]
+fn where_bodies_come_from_that_are_answered_413_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = Up::start(folder.path(), &[]);
+    let send = |headers: &str| {
+        let head = format!(
+            "POST /com.acme/track HTTP/1.1\r\nHost: h\r\n{headers}Content-Length: 3000000\r\n\r\n"
+        );
+        let answer = up.raw_request(head.as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    };
+    send("X-Forwarded-For: 203.0.113.7\r\n");
+    wait_until("the source is told", || {
+        up.stderr().contains(r#"203.0.113.7 (1, "/com.acme/track")"#)
+    });
+    send("X-Forwarded-For: 203.0.113.8\r\nSP-Anonymous: *\r\n");
+    assert!(!up.stderr().contains("203.0.113.8"), "{}", up.stderr());
+}

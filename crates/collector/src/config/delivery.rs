@@ -81,11 +81,24 @@ pub struct SpoolConfig {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Streams {
+    /// Where records go. `log`: the raw stream in the data folder, which all layers read. `stdout`: lines of Base64 on
+    /// stdout and bad rows on stderr, for `snowmelt run collector` alone. Default: `log`.
+    #[schemars(with = "String")]
+    pub sink: SinkKind,
     /// The sink of recorded requests. The keys below have no effect on the embedded log with `durability.ack = "sink"`,
     /// which commits together what arrives together.
     pub good: SinkConfig,
     /// The sink of what was answered 200 but cannot be recorded as it is: size violations.
     pub bad: SinkConfig,
+}
+
+/// Where records go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SinkKind {
+    #[default]
+    Log,
+    Stdout,
 }
 
 /// How records are brought to one sink.

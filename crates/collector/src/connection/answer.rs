@@ -7,6 +7,7 @@ use crate::counters::Reason;
 use crate::event::{self, Decision, What};
 use crate::gunzip::{self, BadGzip};
 use crate::head::{Head, Known, Method, View};
+use crate::identity::Identity;
 use crate::intake::{Intake, Records};
 use crate::memory::{Exhausted, Held};
 use crate::places::Phase;
@@ -47,6 +48,20 @@ pub(super) fn printer(route: &Route<'_>, intake: &Intake) -> Print {
 impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<'_, Io> {
     /// Records an event and answers when it is stored.
     pub(super) async fn event(
+        &mut self,
+        head: &Head,
+        path: &str,
+        redirect: bool,
+        answer_by: Instant,
+    ) -> Result<(), End> {
+        let answered = self.record(head, path, redirect, answer_by).await;
+        if let Err(End::Refused(Refusal::TooLarge)) = answered {
+            self.tell_source(head, path);
+        }
+        answered
+    }
+
+    async fn record(
         &mut self,
         head: &Head,
         path: &str,
@@ -113,6 +128,20 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<'_, Io> {
         }
         drop((origin, held));
         self.finish(head, body.request_end, is_post, after, answer_by).await
+    }
+
+    /// Says in the log where bodies come from that are answered 413, now and then.
+    fn tell_source(&self, head: &Head, path: &str) {
+        let (view, config) = (View { head, bytes: &self.input }, &self.intake.config);
+        let source = source_ip::of_request(view, self.peer, &Identity::of(view, config), config);
+        let now = std::time::Instant::now();
+        if let Some(sources) = self.intake.too_large.note(source, path, now) {
+            tracing::warn!(
+                %sources,
+                "bodies are answered 413: raise `collector.networking.drop-payload-size`, or mend the trackers, which \
+                 may send them again for ever"
+            );
+        }
     }
 
     /// 503 because the budget is used up. What is left of the body is not read.

@@ -15,6 +15,8 @@ pub(super) enum Becomes {
     Both(&'static str, Form),
     /// A map of texts, under `collector`.
     Map(&'static str),
+    /// The kind of sink, which has no place here either.
+    Sink,
     /// It has no place here, for this reason.
     Dropped(&'static str),
 }
@@ -33,9 +35,11 @@ pub(super) enum Form {
     Address,
 }
 
+pub(super) const STDOUT: &str = "records go to the embedded log; for lines on stdout: `snowmelt run collector --set collector.streams.sink=stdout`";
 pub(super) const SINK: &str =
     "this build has no such sink: records go to the embedded log, and are on its disk before 200";
-const NO_TELEMETRY: &str = "Snowmelt tells nobody that it runs";
+pub(super) const NO_TELEMETRY: &str =
+    "Snowmelt tells nobody that it runs, unless `telemetry.url` names a collector of yours";
 const NO_AKKA: &str = "there is no akka here; see `collector.networking`";
 
 use Becomes::{Both, Dropped, Key, Map};
@@ -173,6 +177,8 @@ const KEYS: &[(&str, Becomes)] = &[
     ("sink.kinesis.thread-pool-size", Both("thread-pool-size", Number)),
     ("sink.kinesis.backoff-policy.min-backoff", Both("backoff-policy.min-backoff", Millis)),
     ("sink.kinesis.backoff-policy.max-backoff", Both("backoff-policy.max-backoff", Millis)),
+    ("streams.sink.enabled", Becomes::Sink),
+    ("sink.enabled", Becomes::Sink),
     ("sink.", Dropped(SINK)),
     ("streams.", Dropped(SINK)),
     ("monitoring.metrics.statsd.enabled", Key("monitoring.metrics.statsd.enabled", Bool)),
@@ -181,6 +187,17 @@ const KEYS: &[(&str, Becomes)] = &[
     ("monitoring.metrics.statsd.period", Key("monitoring.metrics.statsd.period", Form::Duration)),
     ("monitoring.metrics.statsd.prefix", Key("monitoring.metrics.statsd.prefix", Text)),
     ("monitoring.metrics.statsd.tags", Map("monitoring.metrics.statsd.tags")),
+    ("telemetry.disable", Key("telemetry.disable", Bool)),
+    ("telemetry.interval", Key("telemetry.interval", Form::Duration)),
+    ("telemetry.method", Key("telemetry.method", Text)),
+    ("telemetry.url", Key("telemetry.url", Text)),
+    ("telemetry.port", Key("telemetry.port", Number)),
+    ("telemetry.secure", Key("telemetry.secure", Bool)),
+    ("telemetry.user-provided-id", Key("telemetry.user-provided-id", Text)),
+    ("telemetry.module-name", Key("telemetry.module-name", Text)),
+    ("telemetry.module-version", Key("telemetry.module-version", Text)),
+    ("telemetry.instance-id", Key("telemetry.instance-id", Text)),
+    ("telemetry.auto-generated-id", Key("telemetry.auto-generated-id", Text)),
     ("telemetry.", Dropped(NO_TELEMETRY)),
     ("akka.http.server.idle-timeout", Key("networking.idle-timeout", Form::Duration)),
     ("akka.http.server.request-timeout", Key("networking.response-header-timeout", Form::Duration)),

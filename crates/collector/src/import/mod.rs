@@ -33,6 +33,8 @@ pub struct Imported {
     pub dropped: Vec<(String, String)>,
     /// What a person must look at, although nothing was dropped.
     pub notes: Vec<String>,
+    /// `telemetry.url` names a collector that is not Snowplow's.
+    has_own_listener: bool,
 }
 
 /// Reads the text of a HOCON file; `variable` looks into the environment, whose values are written down as they are now.
@@ -42,8 +44,13 @@ pub struct Imported {
 pub fn import(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Imported, Error> {
     let read = hocon::read(text, variable)?;
     let layout = layout_of(&read.root);
-    let mut imported =
-        Imported { layout, settings: Vec::new(), dropped: Vec::new(), notes: Vec::new() };
+    let mut imported = Imported {
+        layout,
+        settings: Vec::new(),
+        dropped: Vec::new(),
+        notes: Vec::new(),
+        has_own_listener: has_own_listener(&read.root),
+    };
     for name in &read.unset {
         imported
             .notes
@@ -115,6 +122,9 @@ impl Imported {
             self.set(key, (*value).to_owned());
         }
         self.set("pre-termination-period", "\"10s\"".to_owned());
+        if self.has_own_listener {
+            self.set("telemetry.disable", "false".to_owned());
+        }
     }
 
     fn take(&mut self, path: &mut Vec<String>, value: &Value) {
@@ -136,6 +146,9 @@ impl Imported {
 
     fn take_leaf(&mut self, path: &[String], value: &Value) {
         match find(path) {
+            Some(Becomes::Key(to, _)) if to.starts_with("telemetry.") && !self.has_own_listener => {
+                self.drop_key(path, keys::NO_TELEMETRY);
+            }
             Some(Becomes::Key(to, form)) => match form.toml(value) {
                 Ok(text) => self.set(to, text),
                 Err(why) => self.drop_key(path, why),
@@ -147,6 +160,10 @@ impl Imported {
                 }
                 Err(why) => self.drop_key(path, why),
             },
+            Some(Becomes::Sink) => {
+                let is_stdout = matches!(value, Value::Text(kind) if kind == "stdout");
+                self.drop_key(path, if is_stdout { keys::STDOUT } else { keys::SINK });
+            }
             Some(Becomes::Map(_)) => self.drop_key(path, "this is not a map"),
             Some(Becomes::Dropped(why)) => self.drop_key(path, *why),
             None => self.drop_key(path, "no such key is known"),
@@ -182,7 +199,8 @@ impl Imported {
             self.notes
                 .push("`cookieBounce`: the second request is at a relative address".to_owned());
         }
-        let sink = self.dropped.iter().any(|(_, why)| why == keys::SINK);
+        let sink =
+            self.dropped.iter().any(|(_, why)| [keys::SINK, keys::STDOUT].contains(&why.as_str()));
         if sink {
             self.notes.push(
                 "records go to the embedded log of this process; whatever reads the stream named above gets nothing from it"
@@ -200,6 +218,11 @@ fn collector_of(root: &Value) -> &Value {
 fn get<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
     let Value::Object(fields) = value else { return None };
     fields.iter().find(|(known, _)| known == name).map(|(_, value)| value)
+}
+
+fn has_own_listener(root: &Value) -> bool {
+    let url = get(collector_of(root), "telemetry").and_then(|telemetry| get(telemetry, "url"));
+    matches!(url, Some(Value::Text(url)) if !url.contains("snowplowanalytics.com"))
 }
 
 fn layout_of(root: &Value) -> Layout {

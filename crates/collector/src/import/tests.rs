@@ -115,6 +115,55 @@ fn both_layouts_of_streams_are_read_as_the_same() {
 }
 
 #[test]
+fn minimal_examples_are_enough() {
+    let good_and_bad = |stream: &str| format!("good {{ {stream} }}, bad {{ {stream} }}");
+    let newer = good_and_bad("name = s, region = eu-central-1");
+    let brokers = good_and_bad("name = s, brokers = \"localhost:9092\"");
+    for streams in [
+        newer.as_str(),
+        &brokers,
+        "good = g, bad = b, sink { enabled = kinesis, region = eu-central-1 }",
+        "good = g, bad = b, sink { enabled = stdout }",
+    ] {
+        let text = format!(
+            "collector {{ interface = \"127.0.0.1\", port = 8080, streams {{ {streams} }} }}"
+        );
+        let config = config_of(&import(&text, &|_| None).unwrap());
+        assert!(config.check().is_ok(), "{streams}");
+        assert_eq!(config.port, 8080);
+    }
+}
+
+#[test]
+fn signs_of_life_go_to_a_collector_of_ones_own_or_nowhere() {
+    let of = |telemetry: &str| {
+        let text = format!("port = 8080, telemetry {{ {telemetry} }}");
+        import(&text, &|_| None).unwrap()
+    };
+    let own = of("url = c.example, interval = 5 minutes, method = GET, userProvidedId = shop");
+    let config = config_of(&own).telemetry;
+    assert!(!config.disable && own.dropped.is_empty());
+    assert_eq!((config.url.as_deref(), config.port), (Some("c.example"), 443));
+    assert_eq!(config.interval, Duration::from_mins(5));
+    assert_eq!(config.user_provided_id.as_deref(), Some("shop"));
+    assert!(config_of(&of("url = c.example, disable = true")).telemetry.disable);
+    for makers in
+        ["userProvidedId = shop", "disable = false, url = telemetry-g.snowplowanalytics.com"]
+    {
+        let imported = of(makers);
+        assert!(config_of(&imported).telemetry.disable, "{makers}");
+        assert!(imported.dropped.iter().all(|(_, why)| why == keys::NO_TELEMETRY), "{makers}");
+    }
+}
+
+#[test]
+fn a_sink_that_prints_is_told_of() {
+    let text = "streams { good = g, bad = b, sink { enabled = stdout } }";
+    let imported = import(text, &|_| None).unwrap();
+    assert!(why(&imported, "streams.sink.enabled").contains("snowmelt run collector"));
+}
+
+#[test]
 fn what_is_unknown_or_unfit_is_dropped_by_name() {
     let text =
         "collector { interface = c.example, colour = red, cookie.expiration = soon, paths = x,

@@ -117,7 +117,7 @@ pub(crate) enum NotTaken {
 }
 
 impl Delivery {
-    /// Starts with a sink of which nothing is known yet.
+    /// Starts with a sink that is not healthy until it answers, or, where only an attempt tells, until one fails.
     pub(crate) fn start(
         sink: Arc<dyn Sink>,
         settings: Settings,
@@ -134,13 +134,14 @@ impl Delivery {
             arrivals: BTreeMap::new(),
             closed: false,
         };
+        let health = if sink.answers_probes() { Health::default() } else { Health::good() };
         let inner = Arc::new(Inner {
             sink,
             settings,
             clock,
             random,
             stats: Arc::default(),
-            health: Health::default(),
+            health,
             state: Mutex::new(state),
             changed: Notify::new(),
             freed: Notify::new(),

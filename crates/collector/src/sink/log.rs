@@ -81,4 +81,8 @@ impl Sink for Log {
         // A log does not tell whether it would take a record; the next attempt will.
         Box::pin(std::future::ready(Err(Failure("a log is asked by appending".to_owned()))))
     }
+
+    fn answers_probes(&self) -> bool {
+        false
+    }
 }

@@ -33,6 +33,8 @@ mod delivery;
 
 pub mod log;
 
+pub mod lines;
+
 mod entry;
 
 pub mod spool;
@@ -97,6 +99,12 @@ pub trait Sink: Send + Sync + fmt::Debug {
     /// # Errors
     /// It would not: the stream is missing, or nobody answers.
     fn probe(&self) -> Answer<'_, ()>;
+
+    /// Whether [`Sink::probe`] tells anything. Where it does not, as with a file, an attempt costs nothing, and is made
+    /// at least every second.
+    fn answers_probes(&self) -> bool {
+        true
+    }
 }
 
 /// An entry that the sink did not take, although it answered. It is sent again.

@@ -38,6 +38,16 @@ pub enum Destination {
     Sink(Arc<dyn Sink>),
 }
 
+impl Destination {
+    /// What kind of sink it is, as the record's `collector` field ends: `log`, `stdout`, `kinesis`.
+    pub fn kind(&self) -> &str {
+        match self {
+            Destination::Log(_) => "log",
+            Destination::Sink(sink) => sink.name().split('/').next().unwrap_or_default(),
+        }
+    }
+}
+
 /// What a store needs besides its configuration.
 #[derive(Clone, Debug)]
 pub struct Ground {
@@ -111,16 +121,16 @@ impl Store {
         config: &SinkConfig,
         ground: &Ground,
     ) -> Result<Store, stream::Error> {
-        let (sink, is_log): (Arc<dyn Sink>, bool) = match destination {
+        let sink: Arc<dyn Sink> = match destination {
             Destination::Log(stream) if durability.ack == Ack::Sink => {
                 return Ok(Store::direct(stream));
             }
-            Destination::Log(stream) => (Arc::new(Log::new(stream)), true),
-            Destination::Sink(sink) => (sink, false),
+            Destination::Log(stream) => Arc::new(Log::new(stream)),
+            Destination::Sink(sink) => sink,
         };
         let limits = sink.limits();
         let sink_name = sink.name().to_owned();
-        let settings = settings(config, &*sink, is_log, ground.bytes_max);
+        let settings = settings(config, &*sink, ground.bytes_max);
         let (clock, random) = (Arc::clone(&ground.clock), Random::of_the_system());
         let start = || Arc::new(Delivery::start(sink, settings, clock, random, &ground.runtime));
         let way = match durability.ack {
@@ -292,7 +302,7 @@ impl Spooling {
     }
 }
 
-fn settings(config: &SinkConfig, sink: &dyn Sink, is_log: bool, bytes_max: usize) -> Settings {
+fn settings(config: &SinkConfig, sink: &dyn Sink, bytes_max: usize) -> Settings {
     let limits = sink.limits();
     let policy = &config.backoff_policy;
     let milliseconds = |it: std::time::Duration| u64::try_from(it.as_millis()).unwrap_or(u64::MAX);
@@ -306,8 +316,7 @@ fn settings(config: &SinkConfig, sink: &dyn Sink, is_log: bool, bytes_max: usize
         backoff: Backoff {
             algorithm: policy.algorithm,
             min_ms: milliseconds(policy.min_backoff),
-            // No probe tells when a local disk is well again, and an attempt costs nothing.
-            max_ms: if is_log { max_ms.min(1000) } else { max_ms },
+            max_ms: if sink.answers_probes() { max_ms } else { max_ms.min(1000) },
         },
         retries: policy.max_retries,
         batches_max: config.thread_pool_size,

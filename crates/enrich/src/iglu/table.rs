@@ -17,6 +17,7 @@ pub(super) const FILES: &[(&str, &str)] = &[
     schema!("com.snowplowanalytics.mobile/screen_end/jsonschema/1-0-0"),
     schema!("com.snowplowanalytics.mobile/screen_summary/jsonschema/1-0-0"),
     schema!("com.snowplowanalytics.mobile/screen_view/jsonschema/1-0-0"),
+    schema!("com.snowplowanalytics.oss/oss_context/jsonschema/1-0-2"),
     schema!("com.snowplowanalytics.snowplow/ad_click/jsonschema/1-0-0"),
     schema!("com.snowplowanalytics.snowplow/ad_conversion/jsonschema/1-0-0"),
     schema!("com.snowplowanalytics.snowplow/ad_impression/jsonschema/1-0-0"),

@@ -4,7 +4,7 @@
 //! output, but for the times of bad rows and `etl_tstamp`.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,15 +15,24 @@ use assets::enrichments::{Configured, Source};
 use assets::resolver_config::ResolverConfig;
 use assets::{Answers, Driver};
 use base64::Engine;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use model::position::{Offset, Partition, RawRecord};
 use model::time::{Clock, Timestamp};
 use serde_json::{Value, json};
 
 use crate::clock::SystemClock;
 
+/// With padding or without, as the stdout sink of a collector prints it.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
 /// Enrich raw records offline and print their outcomes
 ///
-/// Input: one raw record per line, base64 of the Thrift collector payload (what `snowmelt stream dump raw` prints).
+/// Input: one raw record per line, base64 of the Thrift collector payload (what `snowmelt stream dump raw` prints, or the
+/// stdout sink of a collector).
 /// Output: one JSON line per record: {"position":…,"good":[TSV,…],"bad":[{bad row},…],"failed":[TSV,…],"dropped":0}
 /// Each event that was refused has a bad row, and a failed event: as much of it as is valid, with what went wrong among
 /// its derived contexts.
@@ -34,6 +43,7 @@ use crate::clock::SystemClock;
     after_help = "\
 Examples:
   snowmelt stream dump raw --data-dir ./snowmelt-data | snowmelt enrich
+  snowmelt run collector --set collector.streams.sink=stdout | snowmelt enrich
   snowmelt enrich --schemas ./schemas records.b64
   snowmelt enrich --resolver ./resolver.json records.b64
   snowmelt enrich --enrichments ./enrichments records.b64"
@@ -115,25 +125,32 @@ fn driver(
 }
 
 fn enrich_file(file: &Path, driver: &mut Driver, out: &mut dyn Write) -> Result<()> {
-    let lines: Box<dyn BufRead> = if file == Path::new("-") {
-        Box::new(std::io::stdin().lock())
+    let input: Box<dyn Read> = if file == Path::new("-") {
+        Box::new(std::io::stdin())
     } else {
-        Box::new(BufReader::new(File::open(file)?))
+        Box::new(File::open(file)?)
     };
+    let mut input = BufReader::new(input);
     let partition = Partition::offline(&file.to_string_lossy());
-    for (number, line) in lines.lines().enumerate() {
-        let line = line.with_context(|| format!("read line {}", number + 1))?;
+    let mut line = String::new();
+    for number in 0.. {
+        // A collector at the other end of the pipe may be silent for long: what is known is shown.
+        if input.buffer().is_empty() {
+            out.flush()?;
+        }
+        line.clear();
+        let read = input.read_line(&mut line);
+        if read.with_context(|| format!("read line {}", number + 1))? == 0 {
+            break;
+        }
         if line.trim().is_empty() {
             continue;
         }
-        let bytes = base64::engine::general_purpose::STANDARD
+        let bytes = BASE64
             .decode(line.trim())
             .with_context(|| format!("line {} is not base64", number + 1))?;
-        let record = RawRecord {
-            partition: &partition,
-            offset: Offset::from_number(number as u64),
-            bytes: &bytes,
-        };
+        let record =
+            RawRecord { partition: &partition, offset: Offset::from_number(number), bytes: &bytes };
         let outcomes = driver.drive(&record).with_context(|| {
             format!("enrich line {}; what comes before it is printed", number + 1)
         })?;

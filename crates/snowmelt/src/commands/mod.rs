@@ -9,6 +9,7 @@ mod demo;
 mod enrich;
 mod fetch_assets;
 mod man;
+mod run;
 mod schema;
 mod send;
 mod sql;
@@ -51,6 +52,7 @@ pub(crate) enum LogFormat {
 #[derive(Debug, Subcommand)]
 enum Command {
     Up(up::Up),
+    Run(run::Run),
     Demo(demo::Demo),
     Send(send::Send),
     Sql(sql::Sql),
@@ -72,6 +74,7 @@ impl CommandLine {
     pub(crate) fn run(self) -> Result<ExitCode> {
         match self.command {
             Command::Up(command) => command.run(),
+            Command::Run(command) => command.run(),
             Command::Demo(command) => command.run(),
             Command::Send(command) => command.run(),
             Command::Sql(command) => command.run(),

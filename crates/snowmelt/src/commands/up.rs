@@ -40,31 +40,34 @@ impl Up {
         writeln!(out, "{}", roles.ready_line())?;
         out.flush()?;
         let ending = endings.wait();
-        let Drained { connections_cut, records_left } = roles.stop();
-        match ending {
-            Ending::Asked => {
-                if connections_cut > 0 {
-                    eprintln!(
-                        "snowmelt: {connections_cut} connections were cut at `collector.termination-deadline`: their last \
-                         requests were not answered"
-                    );
-                }
-                if records_left > 0 {
-                    eprintln!(
-                        "snowmelt: {records_left} records are left: their sink had not confirmed them at \
-                         `collector.drain-deadline`. With `collector.durability.ack = \"spool\"` they are on disk and sent \
-                         after the next start"
-                    );
-                }
-                let is_clean = connections_cut == 0 && records_left == 0;
-                Ok(if is_clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-            }
-            Ending::Panicked => {
+        Ok(exit_code(ending, roles.stop()))
+    }
+}
+
+/// Says on stderr what was left, if anything was.
+pub(crate) fn exit_code(ending: Ending, drained: Drained) -> ExitCode {
+    let Drained { connections_cut, records_left } = drained;
+    match ending {
+        Ending::Asked => {
+            if connections_cut > 0 {
                 eprintln!(
-                    "snowmelt: ended because a role panicked; the message above names the place"
+                    "snowmelt: {connections_cut} connections were cut at `collector.termination-deadline`: their last \
+                     requests were not answered"
                 );
-                Ok(ExitCode::from(70))
             }
+            if records_left > 0 {
+                eprintln!(
+                    "snowmelt: {records_left} records are left: their sink had not confirmed them at \
+                     `collector.drain-deadline`. With `collector.durability.ack = \"spool\"` they are on disk and sent \
+                     after the next start"
+                );
+            }
+            let is_clean = connections_cut == 0 && records_left == 0;
+            if is_clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Ending::Panicked => {
+            eprintln!("snowmelt: ended because a role panicked; the message above names the place");
+            ExitCode::from(70)
         }
     }
 }
