@@ -11,6 +11,8 @@ mod roles;
 
 mod process;
 
+mod control;
+
 mod health;
 
 mod metrics;
@@ -19,7 +21,13 @@ mod reference;
 
 mod watch;
 
+mod telemetry;
+
 mod data_folder;
+
+mod archive;
+
+mod endings;
 
 mod clock;
 
@@ -30,7 +38,6 @@ mod load;
 mod traffic;
 
 mod table;
-mod telemetry;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

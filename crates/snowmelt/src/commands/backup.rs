@@ -21,7 +21,7 @@ use stream::local::survey::survey;
 use stream::local::{SegmentIds, copy, inspect};
 use views::catalog::{self, Catalog, Manifest};
 
-use super::stream::archive::Archive;
+use crate::archive::Archive;
 
 /// Copy a data folder into a new one, beside a running server or without one
 ///

@@ -10,8 +10,8 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::client::Server;
-use crate::commands::up::{Ending, Endings};
 use crate::config::{self, Sources};
+use crate::endings::{Ending, Endings};
 use crate::load::{self, Plan, Report};
 use crate::roles::Roles;
 use crate::table::Table;

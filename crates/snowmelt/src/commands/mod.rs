@@ -14,8 +14,8 @@ mod schema;
 mod send;
 mod sql;
 mod status;
-pub(crate) mod stream;
-pub(crate) mod up;
+mod stream;
+mod up;
 
 use std::process::ExitCode;
 

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use collector::config::SinkKind;
 
-use super::up::{Endings, exit_code};
 use crate::config::{self, Sources};
+use crate::endings::{Endings, exit_code};
 use crate::roles::collector_alone::CollectorAlone;
 
 /// Run a role without the others

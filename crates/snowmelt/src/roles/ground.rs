@@ -19,8 +19,8 @@ use stream::local::{Durability, Local, Options};
 use views::catalog::{Catalog, Manifest};
 
 use super::recipes::Recipes;
+use crate::archive::Archive;
 use crate::clock::SystemClock;
-use crate::commands::stream::archive::Archive;
 use crate::config::Config;
 
 /// What all roles share.

@@ -1,7 +1,6 @@
 //! `snowmelt stream list|tail|dump|verify|repair`: the embedded log, for people. All but `repair` work beside a running
 //! process and change nothing.
 
-pub(crate) mod archive;
 mod repair;
 mod verify;
 
@@ -160,7 +159,7 @@ impl Folder {
             Some(name) => self.partitions(name),
             None => {
                 let mut all = inspect::partitions(&Disk, &self.streams()?)?;
-                all.extend(archive::known_partitions(&self.data_dir)?);
+                all.extend(crate::archive::known_partitions(&self.data_dir)?);
                 all.sort();
                 all.dedup();
                 Ok(all)

@@ -20,8 +20,8 @@ use stream::local::survey::Damage;
 use stream::{Chunk, Record};
 
 use super::Folder;
-use super::archive::derived_partitions;
 use super::verify::{Verified, is_pii, is_raw};
+use crate::archive::derived_partitions;
 use crate::clock::SystemClock;
 use crate::data_folder::DataFolder;
 

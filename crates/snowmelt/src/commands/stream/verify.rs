@@ -10,7 +10,7 @@ use stream::disk::Disk;
 use stream::local::survey::{Damage, Known, Survey, survey};
 
 use super::Folder;
-use super::archive::Archive;
+use crate::archive::Archive;
 
 /// What was found in one partition.
 pub(super) struct Verified {

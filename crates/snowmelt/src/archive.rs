@@ -36,7 +36,7 @@ impl Archive {
     }
 
     /// The end of the master dataset as it is now.
-    pub(in crate::commands) fn end(&self) -> Result<Offset> {
+    pub(crate) fn end(&self) -> Result<Offset> {
         let cut = self.cut()?;
         let links = master::chain(&Disk, &self.data_dir, &self.partition, cut, cut)
             .context("follow the master dataset")?;
@@ -49,7 +49,7 @@ impl Archive {
     }
 
     /// The stream is needed from the cut on, where the speed layer begins.
-    pub(in crate::commands) fn known(&self) -> Result<Known> {
+    pub(crate) fn known(&self) -> Result<Known> {
         Ok(Known { needed_from: Some(self.cut()?), seen: self.end()?.max(self.derived_to) })
     }
 
@@ -60,7 +60,7 @@ impl Archive {
     }
 
     /// Archived records from `from` on, of one file and below `to`.
-    pub(in crate::commands) fn read(&self, from: Offset, to: Offset) -> Result<Chunk> {
+    pub(crate) fn read(&self, from: Offset, to: Offset) -> Result<Chunk> {
         let mut begin = Offset::BEGINNING;
         loop {
             let reader = master::Reader::open(&Disk, &self.data_dir, &self.partition, begin)?;
@@ -102,7 +102,7 @@ pub(super) fn known_partitions(data_dir: &Path) -> Result<Vec<Partition>> {
 }
 
 /// The partitions that are made from a raw partition.
-pub(in crate::commands) fn derived_partitions(raw: &Partition) -> Vec<Partition> {
+pub(crate) fn derived_partitions(raw: &Partition) -> Vec<Partition> {
     let index = raw.as_str().rsplit('/').next().and_then(|index| index.parse().ok());
     let of = |stream| index.map(|index| Partition::of_stream(stream, index));
     Derived::NAMES.into_iter().filter_map(of).collect()
