@@ -30,6 +30,7 @@ pub use surface::{
     Compat, Compression, CompressionType, CookieBounce, CrossDomain, DoNotTrackCookie, Hsts, P3p,
     Profile, RedirectMacro, RootResponse,
 };
+pub(crate) use telemetry::is_host;
 pub use telemetry::{Method as TelemetryMethod, Telemetry};
 
 /// Everything that can be set about the collector.

@@ -5,7 +5,7 @@
 //! ports, answer what is under way, send what waits for a sink, count what is left.
 
 use crate::access_log::AccessLog;
-use crate::config::Config;
+use crate::config::{Ack, Config};
 use crate::connection;
 use crate::counters::Counters;
 use crate::error::Error;
@@ -177,8 +177,23 @@ fn open_stores(
     let open = |name: &str, to, sink| {
         Store::open(name, to, &config.durability, sink, &ground).map(Arc::new).map_err(Error::Spool)
     };
+    let mut opened = Vec::new();
+    if config.durability.ack == Ack::Spool {
+        opened.push(ports.good.spool_name("good"));
+        opened.extend(ports.bad.as_ref().map(|bad| bad.spool_name("bad")));
+    }
     let good = open("good", ports.good, &config.streams.good)?;
     let bad = ports.bad.map(|bad| open("bad", bad, &config.streams.bad)).transpose()?;
+    let left = ground.left_behind(&config.durability, &opened).map_err(Error::Spool)?;
+    for (folder, records) in left {
+        let spool = folder.display();
+        tracing::error!(
+            %spool,
+            records,
+            "a spool holds what was answered 200 and is not with its sink; start with \
+             `collector.durability.ack = \"spool\"` and the sink of then to send it"
+        );
+    }
     Ok((good, bad))
 }
 

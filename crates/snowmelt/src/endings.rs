@@ -7,16 +7,21 @@ use anyhow::{Context, Result};
 use collector::server::Drained;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::stderr::say;
+
 /// Why a process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
     Asked,
     Panicked,
+    /// Nobody reads any more what it prints.
+    ReaderGone,
 }
 
 /// Waits for a signal, or for the panic of a role's thread.
 pub(crate) struct Endings {
     endings: mpsc::Receiver<Ending>,
+    sender: mpsc::Sender<Ending>,
     at_hang_up: Arc<Mutex<Vec<Reload>>>,
 }
 
@@ -26,7 +31,7 @@ impl Endings {
     /// Watches from now on. A panic is still printed as usual.
     pub(crate) fn watch() -> Result<Endings> {
         let (sender, receiver) = mpsc::channel();
-        let on_panic = sender.clone();
+        let (on_panic, kept) = (sender.clone(), sender.clone());
         let print = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             print(panic);
@@ -73,7 +78,7 @@ impl Endings {
             .name("signals".to_owned())
             .spawn(wait)
             .context("start a thread")?;
-        Ok(Endings { endings: receiver, at_hang_up })
+        Ok(Endings { endings: receiver, sender: kept, at_hang_up })
     }
 
     /// From now on SIGHUP calls this as well; what fails is logged and changes nothing.
@@ -82,9 +87,17 @@ impl Endings {
         all.push(Box::new(reload));
     }
 
+    /// Ends the process because nobody reads what it prints.
+    pub(crate) fn at_reader_gone(&self) -> impl Fn() + Send + 'static {
+        let sender = self.sender.clone();
+        move || {
+            // Nobody waits any more: the process is ending already.
+            let _ = sender.send(Ending::ReaderGone);
+        }
+    }
+
     /// Blocks until the process is to end.
     pub(crate) fn wait(&self) -> Ending {
-        // The hook keeps a sender for as long as the process lives.
         self.endings.recv().unwrap_or(Ending::Asked)
     }
 
@@ -110,27 +123,26 @@ fn hung_up(reload: &Mutex<Vec<Reload>>) {
 /// Says on stderr what was left, if anything was.
 pub(crate) fn exit_code(ending: Ending, drained: Drained) -> ExitCode {
     let Drained { connections_cut, records_left } = drained;
-    match ending {
-        Ending::Asked => {
-            if connections_cut > 0 {
-                eprintln!(
-                    "snowmelt: {connections_cut} connections were cut at `collector.termination-deadline`: their last \
-                     requests were not answered"
-                );
-            }
-            if records_left > 0 {
-                eprintln!(
-                    "snowmelt: {records_left} records are left: their sink had not confirmed them at \
-                     `collector.drain-deadline`. With `collector.durability.ack = \"spool\"` they are on disk and sent \
-                     after the next start"
-                );
-            }
-            let is_clean = connections_cut == 0 && records_left == 0;
-            if is_clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-        }
-        Ending::Panicked => {
-            eprintln!("snowmelt: ended because a role panicked; the message above names the place");
-            ExitCode::from(70)
-        }
+    if ending == Ending::Panicked {
+        say("snowmelt: ended because a role panicked; the message above names the place");
+        return ExitCode::from(70);
     }
+    if ending == Ending::ReaderGone {
+        say("snowmelt: ended because nobody reads any more what it prints");
+    }
+    if connections_cut > 0 {
+        say(&format!(
+            "snowmelt: {connections_cut} connections were cut at `collector.termination-deadline`: their last \
+             requests were not answered"
+        ));
+    }
+    if records_left > 0 {
+        say(&format!(
+            "snowmelt: {records_left} records are left: their sink had not confirmed them at \
+             `collector.drain-deadline`. With `collector.durability.ack = \"spool\"` they are on disk and sent \
+             after the next start with it"
+        ));
+    }
+    let is_clean = ending == Ending::Asked && connections_cut == 0 && records_left == 0;
+    if is_clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -29,6 +29,8 @@ mod archive;
 
 mod endings;
 
+mod stderr;
+
 mod clock;
 
 mod client;
@@ -76,7 +78,7 @@ fn start_logging(verbose: bool, format: LogFormat) {
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
+        .with_writer(|| stderr::Stderr);
     match format {
         LogFormat::Text => logs.init(),
         // What a line is about lies flat beside its message.

@@ -357,7 +357,7 @@ fn wait_until_ready(
             );
         }
         match endings.is_over() {
-            Some(Ending::Asked) => return Ok(false),
+            Some(Ending::Asked | Ending::ReaderGone) => return Ok(false),
             Some(Ending::Panicked) => bail!("a role panicked; the message above names the place"),
             None => std::thread::sleep(Duration::from_millis(5)),
         }
@@ -388,11 +388,17 @@ fn expect_free_port(config: &Config) -> Result<()> {
         (config.server.pg_port, "server.pg-port", "the Postgres wire"),
     ] {
         let address = SocketAddr::new(config.server.bind, port);
-        if port != 0 {
-            TcpListener::bind(address).with_context(|| {
-                format!("listen on {address} for {door}: set another port with `--set {key}=…`")
-            })?;
-        }
+        expect_free(address, key, door)?;
+    }
+    Ok(())
+}
+
+/// What is bound last is better known to be taken at first.
+fn expect_free(address: SocketAddr, key: &str, door: &str) -> Result<()> {
+    if address.port() != 0 {
+        TcpListener::bind(address).with_context(|| {
+            format!("listen on {address} for {door}: set another port with `--set {key}=…`")
+        })?;
     }
     Ok(())
 }

@@ -6,15 +6,14 @@ mod common;
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, ChildStdout, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::process::{Child, ChildStderr, ChildStdout, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use common::{Up, body_of, event_id, snowmelt, stdout_of};
+use common::{Up, body_of, event_id, snowmelt, stdout_of, wait_until};
 use model::payload::CollectorPayload;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// For what comes within moments on a quiet machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -24,8 +23,7 @@ struct Alone {
     child: Child,
     collector: String,
     admin: String,
-    /// Lines of stderr that are none of the log.
-    stderr: Receiver<String>,
+    stderr: BufReader<ChildStderr>,
 }
 
 impl Alone {
@@ -46,9 +44,9 @@ impl Alone {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let stderr = lines_of(child.stderr.take().unwrap());
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let ready = match settings.contains(&"collector.streams.sink=stdout") {
-            true => stderr.recv_timeout(PATIENCE).unwrap(),
+            true => line_beside_the_log(&mut stderr),
             false => line_of(&mut stdout),
         };
         let part = |name: &str| {
@@ -91,15 +89,9 @@ fn agent() -> ureq::Agent {
     ureq::Agent::config_builder().http_status_as_error(false).build().into()
 }
 
-fn lines_of(out: impl Read + Send + 'static) -> Receiver<String> {
-    let (sender, lines) = channel();
-    std::thread::spawn(move || {
-        let all = BufReader::new(out).lines().map_while(Result::ok);
-        // Lines of the log begin with the time.
-        let ours = all.filter(|line| !line.starts_with("20"));
-        ours.map(|line| sender.send(line)).take_while(Result::is_ok).count()
-    });
-    lines
+/// The next line that is none of the log, whose lines begin with the time.
+fn line_beside_the_log(out: &mut impl BufRead) -> String {
+    std::iter::repeat_with(|| line_of(out)).find(|line| !line.starts_with("20")).unwrap()
 }
 
 fn line_of(out: &mut impl BufRead) -> String {
@@ -111,7 +103,7 @@ fn line_of(out: &mut impl BufRead) -> String {
 #[test]
 fn records_are_lines_on_stdout_and_bad_rows_on_stderr() {
     let folder = tempfile::tempdir().unwrap();
-    let (alone, mut stdout) = Alone::start(
+    let (mut alone, mut stdout) = Alone::start(
         folder.path(),
         &["collector.streams.sink=stdout", "collector.networking.max-record-size=20000"],
     );
@@ -126,7 +118,7 @@ fn records_are_lines_on_stdout_and_bad_rows_on_stderr() {
     assert_eq!(payload.collector, concat!("snowmelt-", env!("CARGO_PKG_VERSION"), "-stdout"));
 
     assert_eq!(alone.post(&vec![b'x'; 30_000]), 200);
-    let row = STANDARD_NO_PAD.decode(alone.stderr.recv_timeout(PATIENCE).unwrap()).unwrap();
+    let row = STANDARD_NO_PAD.decode(line_beside_the_log(&mut alone.stderr)).unwrap();
     let row: Value = serde_json::from_slice(&row).unwrap();
     assert!(row["schema"].as_str().unwrap().contains("/size_violation/"), "{row}");
 
@@ -168,28 +160,116 @@ fn what_it_prints_is_what_enrich_reads() {
 }
 
 #[test]
-fn nobody_hears_200_when_nobody_reads() {
+fn while_nobody_reads_nobody_hears_200_and_then_each_record_is_there_once() {
     let folder = tempfile::tempdir().unwrap();
-    let (alone, stdout) = Alone::start(
+    let (alone, mut stdout) = Alone::start(
+        folder.path(),
+        &["collector.streams.sink=stdout", "collector.networking.response-header-timeout=1s"],
+    );
+    // More than a pipe holds.
+    let pad = "x".repeat(40_000);
+    let send = |number: usize| {
+        let body = json!({"number": number, "pad": pad});
+        alone.post(body.to_string().as_bytes())
+    };
+    let answers: Vec<u16> = (0..4).map(send).collect();
+    assert_eq!(answers[0], 200);
+    assert_eq!(answers[1..], [408; 3]);
+    wait_until("the sink is not healthy", || {
+        alone.get(&format!("{}/sink-health", alone.collector)).0 == 503
+    });
+    let (status, health) = alone.get(&format!("{}/health", alone.admin));
+    assert_eq!((status, health.contains("`stdout` takes no records")), (503, true), "{health}");
+    // What was given up by the clients is printed all the same, and nothing twice.
+    let read = |line: String| {
+        let bytes = STANDARD_NO_PAD.decode(line).unwrap();
+        let payload = CollectorPayload::decode(&bytes).unwrap();
+        let body: Value = serde_json::from_str(&payload.body.unwrap()).unwrap();
+        body["number"].as_u64().unwrap()
+    };
+    let mut numbers: Vec<u64> = (0..4).map(|_| read(line_of(&mut stdout))).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, [0, 1, 2, 3]);
+    wait_until("the sink is healthy", || {
+        alone.get(&format!("{}/sink-health", alone.collector)).0 == 200
+    });
+    assert_eq!(send(4), 200);
+    assert_eq!(read(line_of(&mut stdout)), 4);
+    assert!(alone.terminate().success());
+    assert_eq!(stdout.lines().count(), 0);
+}
+
+#[test]
+fn bad_rows_and_log_lines_that_nobody_reads_hold_up_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let (alone, mut stdout) = Alone::start(
         folder.path(),
         &[
             "collector.streams.sink=stdout",
+            "collector.networking.max-record-size=100000",
+            "collector.networking.drop-payload-size=300000",
             "collector.networking.response-header-timeout=1s",
-            "collector.streams.good.backoff-policy.min-backoff=10ms",
             "collector.drain-deadline=1s",
         ],
     );
-    drop(stdout);
-    assert_eq!(alone.post(body_of(&["a"]).to_string().as_bytes()), 408);
+    // Bad rows of 10 kB fill the pipe of stderr, and each body that is too large is a line of the log.
+    let oversized = vec![b'x'; 200_000];
+    let answers: Vec<u16> = (0..12).map(|_| alone.post(&oversized)).collect();
+    assert!(answers.contains(&408), "{answers:?}");
+    assert_eq!(alone.post(&vec![b'x'; 300_000]), 413);
+    assert_eq!(alone.get(&format!("{}/i?e=pv", alone.collector)).0, 200);
+    assert!(line_of(&mut stdout).len() > 20);
+    assert_eq!(alone.get(&format!("{}/health", alone.collector)).0, 200);
     let begun = Instant::now();
-    while alone.get(&format!("{}/sink-health", alone.collector)).0 != 503 {
-        assert!(begun.elapsed() < PATIENCE, "the sink counts as healthy");
-        std::thread::sleep(Duration::from_millis(20));
+    assert!(!alone.terminate().success(), "bad rows are left");
+    assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn it_ends_when_its_reader_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut alone, stdout) = Alone::start(
+        folder.path(),
+        &["collector.streams.sink=stdout", "collector.networking.response-header-timeout=1s"],
+    );
+    drop(stdout);
+    let url = format!("http://{}/i?e=pv", alone.collector);
+    // It may be gone before it answers.
+    let answer = agent().get(url).call();
+    assert!(answer.map_or(true, |answer| answer.status() != 200));
+    let begun = Instant::now();
+    assert!(!alone.child.wait().unwrap().success());
+    assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
+    let said: Vec<String> = Read::by_ref(&mut alone.stderr).lines().map_while(Result::ok).collect();
+    assert!(said.iter().any(|line| line.contains("nobody reads")), "{said:?}");
+}
+
+#[test]
+fn a_spool_is_of_one_sink_and_is_not_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let stdout_sink = "collector.streams.sink=stdout";
+    let spool = "collector.durability.ack=spool";
+    let (alone, stdout) =
+        Alone::start(folder.path(), &[stdout_sink, spool, "collector.drain-deadline=1s"]);
+    // The pipe is full, and the rest is in the spool.
+    let body = vec![b'x'; 200_000];
+    for _ in 0..3 {
+        assert_eq!(alone.post(&body), 200);
     }
-    let (status, health) = alone.get(&format!("{}/health", alone.admin));
-    assert_eq!((status, health.contains("`stdout` takes no records")), (503, true), "{health}");
-    // Its record is left, which the exit code says.
     assert!(!alone.terminate().success());
+    drop(stdout);
+
+    // Not for the log, and not for nothing.
+    let up = Up::start(folder.path(), &[spool]);
+    assert_eq!(up.rows(), 0);
+    let told = up.stderr();
+    assert!(told.contains("spool/good-stdout") && told.contains("records=3"), "{told}");
+    up.terminate();
+    let (alone, mut stdout) = Alone::start(folder.path(), &[stdout_sink, spool]);
+    for _ in 0..3 {
+        assert!(line_of(&mut stdout).len() > body.len());
+    }
+    assert!(alone.terminate().success());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! How a collector is run: TLS, metrics over StatsD, health, the access log, and its end. Snowplow: `collector.md` 8.1,
 //! 8.3 and 9.
 
+use super::SinkKind;
 use model::secret::Secret;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -149,6 +150,13 @@ pub(super) fn check(config: &super::Config, mut refuse: impl FnMut(bool, &str, &
         }),
         "health.port",
         "must differ from `collector.port` and `collector.ssl.port`",
+    );
+    refuse(
+        config.access_log.enabled
+            && config.access_log.file.is_none()
+            && config.streams.sink == SinkKind::Stdout,
+        "access-log.file",
+        "is wanted with `streams.sink = \"stdout\"`: bad rows are on stderr then",
     );
     let statsd = &config.monitoring.metrics.statsd;
     refuse(statsd.period.is_zero(), "monitoring.metrics.statsd.period", "must be above 0");

@@ -1,5 +1,6 @@
 //! A sign of life to a collector of your own: `collector.telemetry`. Snowplow: `collector.md` 8.3 and 9.
 
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -74,19 +75,15 @@ impl Default for Telemetry {
 /// Looks at the values that a type cannot refuse; `refuse` is told of each problem and its key.
 pub(super) fn check(config: &super::Config, mut refuse: impl FnMut(bool, &str, &str)) {
     let telemetry = &config.telemetry;
-    let is_host = |url: &String| {
-        let is_of_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
-        !url.is_empty() && url.bytes().all(is_of_host)
-    };
     refuse(
         !telemetry.disable && telemetry.url.is_none(),
         "telemetry.url",
         "`telemetry.disable = false` wants the host of a collector here",
     );
     refuse(
-        !telemetry.url.as_ref().is_none_or(is_host),
+        !telemetry.url.as_deref().is_none_or(is_host),
         "telemetry.url",
-        "is a host alone, without scheme and path: `collector.example.com`",
+        "is a host alone, without scheme and path: `collector.example.com`; the port goes to `telemetry.port`",
     );
     refuse(telemetry.port == 0, "telemetry.port", "must be above 0");
     refuse(telemetry.interval.is_zero(), "telemetry.interval", "must be above 0");
@@ -99,5 +96,34 @@ pub(super) fn check(config: &super::Config, mut refuse: impl FnMut(bool, &str, &
     ] {
         let is_long = value.as_ref().is_some_and(|value| value.chars().count() > characters);
         refuse(is_long, key, "is longer than the schema of the event allows");
+    }
+}
+
+/// A name, an IPv4 address, or an IPv6 address in brackets.
+pub(crate) fn is_host(text: &str) -> bool {
+    let address = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    match address {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => {
+            let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+            !text.is_empty() && text.bytes().all(is_of_name)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_has_neither_scheme_nor_port_nor_path() {
+        for host in ["c.example", "localhost", "127.0.0.1", "[::1]"] {
+            assert!(is_host(host), "{host}");
+        }
+        for text in
+            ["", "localhost:8080", "::1", "[c.example]", "https://c.example", "c.example/x", "a b"]
+        {
+            assert!(!is_host(text), "{text}");
+        }
     }
 }

@@ -38,8 +38,7 @@ pub(super) enum Form {
 pub(super) const STDOUT: &str = "records go to the embedded log; for lines on stdout: `snowmelt run collector --set collector.streams.sink=stdout`";
 pub(super) const SINK: &str =
     "this build has no such sink: records go to the embedded log, and are on its disk before 200";
-pub(super) const NO_TELEMETRY: &str =
-    "Snowmelt tells nobody that it runs, unless `telemetry.url` names a collector of yours";
+pub(super) const NO_TELEMETRY: &str = "Snowmelt tells nobody that it runs, unless `telemetry.url` is the host of a collector of yours";
 const NO_AKKA: &str = "there is no akka here; see `collector.networking`";
 
 use Becomes::{Both, Dropped, Key, Map};

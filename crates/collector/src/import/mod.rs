@@ -15,6 +15,8 @@ pub use hocon::Error;
 use hocon::Value;
 use keys::{Becomes, Form, find};
 
+use crate::config::is_host;
+
 /// Which release line a file was written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
@@ -222,7 +224,9 @@ fn get<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
 
 fn has_own_listener(root: &Value) -> bool {
     let url = get(collector_of(root), "telemetry").and_then(|telemetry| get(telemetry, "url"));
-    matches!(url, Some(Value::Text(url)) if !url.contains("snowplowanalytics.com"))
+    let Some(Value::Text(url)) = url else { return false };
+    let host = url.trim_end_matches('.').to_ascii_lowercase();
+    is_host(url) && !host.ends_with("snowplowanalytics.com") && !host.ends_with("snowplow.io")
 }
 
 fn layout_of(root: &Value) -> Layout {

@@ -147,9 +147,12 @@ fn signs_of_life_go_to_a_collector_of_ones_own_or_nowhere() {
     assert_eq!(config.interval, Duration::from_mins(5));
     assert_eq!(config.user_provided_id.as_deref(), Some("shop"));
     assert!(config_of(&of("url = c.example, disable = true")).telemetry.disable);
-    for makers in
-        ["userProvidedId = shop", "disable = false, url = telemetry-g.snowplowanalytics.com"]
-    {
+    for makers in [
+        "userProvidedId = shop",
+        "disable = false, url = Telemetry-g.SnowplowAnalytics.com",
+        "url = \"https://t.mine.example/x\"",
+        "url = \"\"",
+    ] {
         let imported = of(makers);
         assert!(config_of(&imported).telemetry.disable, "{makers}");
         assert!(imported.dropped.iter().all(|(_, why)| why == keys::NO_TELEMETRY), "{makers}");

@@ -24,9 +24,9 @@ use super::buffer::{Bounds, Buffer};
 use super::health::Health;
 use super::retry::{Next, Retry};
 use super::stats::Stats;
-use super::{Entry, Failure, Sink};
+use super::{Entry, Failure, Refused, Sink};
 
-/// How long a sink may take to answer; then the attempt has failed.
+/// How long a sink may take to answer; then the attempt has failed, or a local sink is not healthy.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The longest wait between attempts while the process is ending.
@@ -117,7 +117,7 @@ pub(crate) enum NotTaken {
 }
 
 impl Delivery {
-    /// Starts with a sink that is not healthy until it answers, or, where only an attempt tells, until one fails.
+    /// Starts with a sink that is not healthy until it answers; a local one is until it does not.
     pub(crate) fn start(
         sink: Arc<dyn Sink>,
         settings: Settings,
@@ -134,7 +134,7 @@ impl Delivery {
             arrivals: BTreeMap::new(),
             closed: false,
         };
-        let health = if sink.answers_probes() { Health::default() } else { Health::good() };
+        let health = if sink.is_local() { Health::good() } else { Health::default() };
         let inner = Arc::new(Inner {
             sink,
             settings,
@@ -212,7 +212,10 @@ impl Delivery {
         loop {
             let freed = self.inner.freed.notified();
             let left = self.inner.lock().records;
-            if left == 0 || tokio::time::timeout_at(by, freed).await.is_err() {
+            if left == 0
+                || self.inner.sink.is_gone()
+                || tokio::time::timeout_at(by, freed).await.is_err()
+            {
                 self.tasks.iter().for_each(JoinHandle::abort);
                 return left;
             }
@@ -328,12 +331,11 @@ impl Inner {
     /// Sends once, and keeps what was not taken. Why, if there is any.
     async fn attempt(&self, entries: &mut Vec<Entry>, tickets: &mut Vec<Ticket>) -> String {
         let begun = Instant::now();
-        let answer = tokio::time::timeout(ANSWER_TIMEOUT, self.sink.send(entries)).await;
+        let answer = self.answer(entries).await;
         self.stats.attempts.add(begun.elapsed());
         let refused = match answer {
-            Ok(Ok(refused)) => refused,
-            Ok(Err(Failure(reason))) => return reason,
-            Err(_) => return format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()),
+            Ok(refused) => refused,
+            Err(Failure(reason)) => return reason,
         };
         if self.health.up() {
             tracing::info!(sink = self.sink.name(), "the sink is healthy");
@@ -369,6 +371,23 @@ impl Inner {
             self.freed.notify_waiters();
         }
         reason
+    }
+
+    async fn answer(&self, entries: &[Entry]) -> Result<Vec<Refused>, Failure> {
+        let mut answer = self.sink.send(entries);
+        loop {
+            let seconds = ANSWER_TIMEOUT.as_secs();
+            match tokio::time::timeout(ANSWER_TIMEOUT, &mut answer).await {
+                Ok(answer) => return answer,
+                Err(_) if self.sink.is_local() => {
+                    if self.health.down() {
+                        let sink = self.sink.name();
+                        tracing::warn!(sink, seconds, "the sink does not answer; its records wait");
+                    }
+                }
+                Err(_) => return Err(Failure(format!("no answer within {seconds} s"))),
+            }
+        }
     }
 
     /// Waits before the next attempt: not longer than the sink is away, and not long at the end of the process.

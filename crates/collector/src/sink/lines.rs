@@ -1,13 +1,21 @@
 //! Records as lines of text: to stdout, for a pipe or for the eye. Snowplow: `collector.md` 5.3.
 //!
 //! A line is the Base64 of one record, without padding, as the stdout sink of Snowplow's collector prints it. A thread
-//! of its own writes, since a pipe that nobody reads blocks its writer for as long as it likes. What has been written is
-//! as durable as whoever reads it; a record that was written in part is refused, and comes again as a line of its own.
+//! of its own writes, since a pipe that nobody reads blocks its writer for as long as it likes; it ends when everything
+//! that hands it something is gone, and is not waited for. What has been written is as durable as whoever reads it; a
+//! record that was written in part is refused, and comes again as a line of its own.
+//!
+//! On stderr the log has its lines, too. They go through the same thread ([`Printer`]), so that none cuts another, and
+//! are dropped where there is no room: nobody ever waits for the log.
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
@@ -15,36 +23,53 @@ use tokio::sync::oneshot;
 
 use super::{Answer, Entry, Failure, Limits, Refused, Sink};
 
+/// What may wait for the thread: more than the batches that a delivery has on their way.
+const JOBS_MAX: usize = 2048;
+
+/// What is written at a time: a reader that takes this much in ten seconds keeps the sink healthy.
+const BATCH_BYTES: usize = 64 << 10;
+
 /// See the module.
 #[derive(Debug)]
 pub struct Lines {
     name: &'static str,
-    batches: Sender<Batch>,
+    jobs: SyncSender<Job>,
+    is_gone: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
-struct Batch {
-    entries: Vec<Entry>,
-    answer: oneshot::Sender<Result<Vec<Refused>, Failure>>,
+enum Job {
+    Batch { entries: Vec<Entry>, answer: oneshot::Sender<Result<Vec<Refused>, Failure>> },
+    Text(Vec<u8>),
+    Flush(SyncSender<()>),
+}
+
+/// What a line is written to, and where it stands.
+struct Out<W> {
+    out: W,
+    /// What was written last did not end with a line feed.
+    is_mid_line: bool,
 }
 
 impl Lines {
-    /// Records on stdout.
+    /// Records on stdout; a closed one is `/dev/null`. `gone` is called when its reader is gone.
     ///
     /// # Errors
-    /// When stdout is closed, or no thread is to be had.
-    pub fn stdout() -> io::Result<Lines> {
-        let out = io::stdout().as_fd().try_clone_to_owned()?;
-        Lines::to("stdout", File::from(out))
+    /// When there is no file descriptor or no thread to be had.
+    pub fn stdout(gone: impl Fn() + Send + 'static) -> io::Result<Lines> {
+        let out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+        let is_mid_line = ends_in_mid_line(&out);
+        Lines::start("stdout", Out { out, is_mid_line }, gone)
     }
 
-    /// Bad rows on stderr, between the lines of the log.
+    /// Bad rows on stderr, as [`Lines::stdout`].
     ///
     /// # Errors
     /// As [`Lines::stdout`].
-    pub fn stderr() -> io::Result<Lines> {
-        let out = io::stderr().as_fd().try_clone_to_owned()?;
-        Lines::to("stderr", File::from(out))
+    pub fn stderr(gone: impl Fn() + Send + 'static) -> io::Result<Lines> {
+        let out = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+        let is_mid_line = ends_in_mid_line(&out);
+        Lines::start("stderr", Out { out, is_mid_line }, gone)
     }
 
     /// Lines to anything that takes bytes.
@@ -52,53 +77,148 @@ impl Lines {
     /// # Errors
     /// When no thread is to be had.
     pub fn to(name: &'static str, out: impl Write + Send + 'static) -> io::Result<Lines> {
-        let (batches, waiting) = channel();
-        let run = move || write_batches(out, &waiting);
+        Lines::start(name, Out { out, is_mid_line: false }, || {})
+    }
+
+    fn start<W: Write + Send + 'static>(
+        name: &'static str,
+        mut out: Out<W>,
+        gone: impl Fn() + Send + 'static,
+    ) -> io::Result<Lines> {
+        let (jobs, waiting) = sync_channel(JOBS_MAX);
+        let is_gone = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&is_gone);
+        let gone = move || {
+            if !flag.swap(true, Ordering::Relaxed) {
+                gone();
+            }
+        };
+        let run = move || out.work(&waiting, gone);
         std::thread::Builder::new().name(name.to_owned()).spawn(run)?;
-        Ok(Lines { name, batches })
+        Ok(Lines { name, jobs, is_gone })
+    }
+
+    /// Puts lines of somebody else between the records.
+    pub fn printer(&self) -> Printer {
+        Printer { jobs: self.jobs.clone(), dropped: AtomicU64::new(0) }
     }
 }
 
-fn write_batches(mut out: impl Write, waiting: &Receiver<Batch>) {
-    let mut is_mid_line = false;
-    for Batch { entries, answer } in waiting {
-        // Given up while the one before was written: it is sent again.
-        if answer.is_closed() {
-            continue;
+/// Puts lines between the records of [`Lines`], without ever waiting.
+#[derive(Debug)]
+pub struct Printer {
+    jobs: SyncSender<Job>,
+    dropped: AtomicU64,
+}
+
+impl Printer {
+    /// Prints whole lines, each with its line feed; they are dropped when there is no room, which a later one says.
+    pub fn print(&self, lines: &[u8]) {
+        let mut text = Vec::with_capacity(lines.len());
+        let dropped = self.dropped.swap(0, Ordering::Relaxed);
+        if dropped > 0 {
+            text =
+                format!("{dropped} pieces of the log were dropped: nobody reads it\n").into_bytes();
         }
-        let outcome = write_lines(&mut out, &entries, &mut is_mid_line);
-        // Nobody waits any more: it took too long, and is sent again.
-        let _ = answer.send(outcome);
+        text.extend_from_slice(lines);
+        if self.jobs.try_send(Job::Text(text)).is_err() {
+            self.dropped.fetch_add(dropped + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until all of it is written, but not longer than this.
+    pub fn flush(&self, at_most: Duration) {
+        let (done, written) = sync_channel(1);
+        if self.jobs.try_send(Job::Flush(done)).is_ok() {
+            // Either way it is over.
+            let _ = written.recv_timeout(at_most);
+        }
     }
 }
 
-/// Writes all lines with as few calls as the other end takes.
-fn write_lines(
-    out: &mut impl Write,
-    entries: &[Entry],
-    is_mid_line: &mut bool,
-) -> Result<Vec<Refused>, Failure> {
-    let mut text = String::new();
-    if *is_mid_line {
-        text.push('\n');
+/// Whether a file was left in the middle of a line, by a process that was killed or found the disk full.
+fn ends_in_mid_line(out: &File) -> bool {
+    let length = match out.metadata() {
+        Ok(metadata) if metadata.is_file() => metadata.len(),
+        Ok(_) | Err(_) => 0,
+    };
+    let Some(last) = length.checked_sub(1) else { return false };
+    // It is open for writing alone.
+    let mut byte = [0];
+    let read = File::open(format!("/proc/self/fd/{}", out.as_raw_fd()))
+        .and_then(|file| file.read_exact_at(&mut byte, last));
+    // An empty line more is no harm.
+    read.is_err() || byte != *b"\n"
+}
+
+impl<W: Write> Out<W> {
+    fn work(&mut self, waiting: &Receiver<Job>, gone: impl Fn()) {
+        for job in waiting {
+            let result = match job {
+                // Given up while the one before was written: it is sent again.
+                Job::Batch { answer, .. } if answer.is_closed() => Ok(()),
+                Job::Batch { entries, answer } => {
+                    let (outcome, result) = self.write_lines(&entries);
+                    // Nobody waits any more: the process ends.
+                    let _ = answer.send(outcome);
+                    result
+                }
+                Job::Text(text) => self.write(&text).1,
+                Job::Flush(done) => {
+                    // Nobody waits any more.
+                    let _ = done.try_send(());
+                    Ok(())
+                }
+            };
+            if result.is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+                gone();
+            }
+        }
     }
-    let mut ends = Vec::with_capacity(entries.len());
-    for entry in entries {
-        STANDARD_NO_PAD.encode_string(&entry.bytes, &mut text);
-        text.push('\n');
-        ends.push(text.len());
+
+    /// Writes all lines with as few calls as the other end takes. What became of them, and of the last call.
+    fn write_lines(
+        &mut self,
+        entries: &[Entry],
+    ) -> (Result<Vec<Refused>, Failure>, io::Result<()>) {
+        let mut text = String::new();
+        let mut ends = Vec::with_capacity(entries.len());
+        for entry in entries {
+            STANDARD_NO_PAD.encode_string(&entry.bytes, &mut text);
+            text.push('\n');
+            ends.push(text.len());
+        }
+        let (written, result) = self.write(text.as_bytes());
+        let outcome = match &result {
+            Ok(()) => Ok(Vec::new()),
+            Err(error) => {
+                let reason = error.to_string();
+                match ends.partition_point(|&end| end <= written) {
+                    0 => Err(Failure(reason)),
+                    whole => {
+                        let refuse = |index| Refused { index, reason: reason.clone() };
+                        Ok((whole..entries.len()).map(refuse).collect())
+                    }
+                }
+            }
+        };
+        (outcome, result)
     }
-    let (written, result) = write_some(out, text.as_bytes());
-    if written > 0 {
-        *is_mid_line = text.as_bytes()[written - 1] != b'\n';
+
+    /// Writes text on lines of its own, and tells how much of it was taken.
+    fn write(&mut self, text: &[u8]) -> (usize, io::Result<()>) {
+        if self.is_mid_line {
+            match write_some(&mut self.out, b"\n") {
+                (_, Ok(())) => self.is_mid_line = false,
+                (_, Err(error)) => return (0, Err(error)),
+            }
+        }
+        let (written, result) = write_some(&mut self.out, text);
+        if let Some(last) = written.checked_sub(1) {
+            self.is_mid_line = text[last] != b'\n';
+        }
+        (written, result.and_then(|()| self.out.flush()))
     }
-    let Err(error) = result.and_then(|()| out.flush()) else { return Ok(Vec::new()) };
-    let whole = ends.partition_point(|&end| end <= written);
-    if whole == 0 {
-        return Err(Failure(error.to_string()));
-    }
-    let refuse = |index| Refused { index, reason: error.to_string() };
-    Ok((whole..entries.len()).map(refuse).collect())
 }
 
 /// Like `write_all`, and tells how far it came.
@@ -124,17 +244,16 @@ impl Sink for Lines {
         Limits {
             record_bytes_max: 1_000_000_000,
             batch_records_max: usize::MAX,
-            batch_bytes_max: 16 << 20,
+            batch_bytes_max: BATCH_BYTES,
         }
     }
 
     fn send<'a>(&'a self, batch: &'a [Entry]) -> Answer<'a, Vec<Refused>> {
         let (answer, answered) = oneshot::channel();
-        let gone = || Failure("its thread has ended".to_owned());
-        let sent = self.batches.send(Batch { entries: batch.to_vec(), answer });
+        let sent = self.jobs.try_send(Job::Batch { entries: batch.to_vec(), answer });
         Box::pin(async move {
-            sent.map_err(|_| gone())?;
-            answered.await.map_err(|_| gone())?
+            sent.map_err(|_| Failure("too much waits to be written".to_owned()))?;
+            answered.await.map_err(|_| Failure("its thread has ended".to_owned()))?
         })
     }
 
@@ -142,8 +261,12 @@ impl Sink for Lines {
         Box::pin(std::future::ready(Err(Failure("lines are asked by writing".to_owned()))))
     }
 
-    fn answers_probes(&self) -> bool {
-        false
+    fn is_local(&self) -> bool {
+        true
+    }
+
+    fn is_gone(&self) -> bool {
+        self.is_gone.load(Ordering::Relaxed)
     }
 }
 
@@ -214,9 +337,65 @@ mod tests {
         assert_eq!(sink.send(&batch(&records)).await, Ok(vec![refused(1), refused(2)]));
         assert_eq!(room.text(), "YQ\nYW");
         assert_eq!(sink.send(&batch(&records[1..])).await, Err(Failure(refused(0).reason)));
-        room.more(usize::MAX - 5);
+        room.more(2);
+        assert_eq!(sink.send(&batch(&records[1..])).await, Err(Failure(refused(0).reason)));
+        room.more(usize::MAX - 7);
         assert_eq!(sink.send(&batch(&records[1..])).await, Ok(Vec::new()));
-        assert_eq!(room.text(), "YQ\nYW\nYWI\nYWJj\n");
+        assert_eq!(room.text(), "YQ\nYW\nY\nYWI\nYWJj\n");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_left_in_mid_line_goes_on_with_a_new_one() {
+        for (before, expect) in [("", "YQ\n"), ("YW\n", "YW\nYQ\n"), ("YW\nY", "YW\nY\nYQ\n")] {
+            let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+            std::fs::write(&path, before).unwrap();
+            let out = File::options().append(true).open(&path).unwrap();
+            let is_mid_line = ends_in_mid_line(&out);
+            let sink = Lines::start("lines", Out { out, is_mid_line }, || {}).unwrap();
+            assert_eq!(sink.send(&batch(&["a"])).await, Ok(Vec::new()));
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), expect);
+        }
+    }
+
+    #[tokio::test]
+    async fn lines_of_the_log_stand_between_records_and_wait_for_nobody() {
+        let (reader, writer) = io::pipe().unwrap();
+        let sink = Lines::to("lines", writer).unwrap();
+        let printer = sink.printer();
+        let large = vec![Entry { bytes: vec![0; 1 << 20].into(), key: Bytes::new() }];
+        let first = sink.send(&large);
+        // Nobody reads: this must come back.
+        for _ in 0..3 * JOBS_MAX {
+            printer.print(b"said\n");
+        }
+        let read = std::thread::spawn(move || io::read_to_string(reader).unwrap());
+        assert_eq!(first.await, Ok(Vec::new()));
+        printer.flush(Duration::from_secs(60));
+        printer.print(b"last\n");
+        drop((sink, printer));
+        let text = read.join().unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0].len(), 1_398_102);
+        let said = lines.iter().filter(|line| **line == "said").count();
+        assert!((JOBS_MAX - 1..=JOBS_MAX + 1).contains(&said), "{said}");
+        let dropped = format!("{} pieces of the log were dropped", 3 * JOBS_MAX - said);
+        assert!(lines[lines.len() - 2].starts_with(&dropped), "{:?}", lines[lines.len() - 2]);
+        assert_eq!(lines[lines.len() - 1], "last");
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_is_gone_is_told_of_once() {
+        let (reader, writer) = io::pipe().unwrap();
+        let (gone, told) = sync_channel(10);
+        let out = Out { out: writer, is_mid_line: false };
+        let sink = Lines::start("lines", out, move || gone.send(()).unwrap()).unwrap();
+        drop(reader);
+        for _ in 0..3 {
+            assert!(sink.send(&batch(&["a"])).await.is_err());
+        }
+        assert!(sink.is_gone());
+        drop(sink);
+        assert_eq!(told.iter().count(), 1);
     }
 
     #[tokio::test]

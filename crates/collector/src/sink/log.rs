@@ -82,7 +82,7 @@ impl Sink for Log {
         Box::pin(std::future::ready(Err(Failure("a log is asked by appending".to_owned()))))
     }
 
-    fn answers_probes(&self) -> bool {
-        false
+    fn is_local(&self) -> bool {
+        true
     }
 }

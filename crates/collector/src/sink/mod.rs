@@ -100,10 +100,16 @@ pub trait Sink: Send + Sync + fmt::Debug {
     /// It would not: the stream is missing, or nobody answers.
     fn probe(&self) -> Answer<'_, ()>;
 
-    /// Whether [`Sink::probe`] tells anything. Where it does not, as with a file, an attempt costs nothing, and is made
-    /// at least every second.
-    fn answers_probes(&self) -> bool {
-        true
+    /// Whether it is a file or a pipe of this machine. Then it counts as healthy until it fails; no probe tells more than
+    /// an attempt, which costs nothing and is made at least every second; and an attempt is never given up, since it
+    /// would come to its end all the same, and what it sends would be sent twice.
+    fn is_local(&self) -> bool {
+        false
+    }
+
+    /// Whether nothing will ever be taken again: nobody waits for it at the end.
+    fn is_gone(&self) -> bool {
+        false
     }
 }
 

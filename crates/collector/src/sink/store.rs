@@ -39,6 +39,15 @@ pub enum Destination {
 }
 
 impl Destination {
+    /// The folder of its spool, for one of the streams `good` and `bad`. What waits for one sink is never sent to
+    /// another.
+    pub(crate) fn spool_name(&self, stream: &str) -> String {
+        match self {
+            Destination::Log(_) => stream.to_owned(),
+            Destination::Sink(_) => format!("{stream}-{}", self.kind()),
+        }
+    }
+
     /// What kind of sink it is, as the record's `collector` field ends: `log`, `stdout`, `kinesis`.
     pub fn kind(&self) -> &str {
         match self {
@@ -61,6 +70,42 @@ pub struct Ground {
     pub disk_reserve_bytes: Option<u64>,
     /// What a delivery may hold in memory: `memory.max-in-flight-bytes`.
     pub bytes_max: usize,
+}
+
+impl Ground {
+    fn place(&self, durability: &Durability) -> Place {
+        Place {
+            files: Arc::clone(&self.files),
+            dir: durability.spool.dir.clone().unwrap_or_else(|| self.spool_dir.clone()),
+            segment_bytes: durability.spool.segment_bytes,
+            bytes_max: durability.spool.max_bytes,
+            disk_reserve_bytes: self.disk_reserve_bytes,
+        }
+    }
+
+    /// The spools with records that were answered 200 and are not with their sink, but for those named `open`: folder
+    /// and number of records.
+    ///
+    /// # Errors
+    /// Those of reading a spool.
+    pub(crate) fn left_behind(
+        &self,
+        durability: &Durability,
+        open: &[String],
+    ) -> Result<Vec<(PathBuf, u64)>, stream::Error> {
+        let place = self.place(durability);
+        let mut left = Vec::new();
+        // Without the folder there is none.
+        for name in place.files.list(&place.dir).unwrap_or_default() {
+            let folder = place.dir.join(&name);
+            let has_log = place.files.list(&folder.join("0")).is_ok_and(|names| !names.is_empty());
+            if has_log && !open.contains(&name) {
+                let records = Spool::open(place.clone(), &name)?.close();
+                left.extend((records > 0).then_some((folder, records)));
+            }
+        }
+        Ok(left)
+    }
 }
 
 /// See the module.
@@ -110,17 +155,18 @@ pub enum Refusal {
 }
 
 impl Store {
-    /// Opens the way to a destination. `name` is that of the spool's folder: `good` or `bad`.
+    /// Opens the way to a destination. `stream` is `good` or `bad`.
     ///
     /// # Errors
     /// Those of opening the spool.
     pub fn open(
-        name: &str,
+        stream: &str,
         destination: Destination,
         durability: &Durability,
         config: &SinkConfig,
         ground: &Ground,
     ) -> Result<Store, stream::Error> {
+        let spool_name = destination.spool_name(stream);
         let sink: Arc<dyn Sink> = match destination {
             Destination::Log(stream) if durability.ack == Ack::Sink => {
                 return Ok(Store::direct(stream));
@@ -137,14 +183,8 @@ impl Store {
             Ack::Sink => Way::Memory { delivery: start(), waits: true },
             Ack::Buffer => Way::Memory { delivery: start(), waits: false },
             Ack::Spool => {
-                let place = Place {
-                    files: Arc::clone(&ground.files),
-                    dir: durability.spool.dir.clone().unwrap_or_else(|| ground.spool_dir.clone()),
-                    segment_bytes: durability.spool.segment_bytes,
-                    bytes_max: durability.spool.max_bytes,
-                    disk_reserve_bytes: ground.disk_reserve_bytes,
-                };
-                let spool = Arc::new(Spool::open(place, name)?);
+                let place = ground.place(durability);
+                let spool = Arc::new(Spool::open(place, &spool_name)?);
                 let delivery = start();
                 let forward = Arc::clone(&spool).forward(Arc::clone(&delivery));
                 let forwarding = Mutex::new(Some(ground.runtime.spawn(forward)));
@@ -316,7 +356,7 @@ fn settings(config: &SinkConfig, sink: &dyn Sink, bytes_max: usize) -> Settings 
         backoff: Backoff {
             algorithm: policy.algorithm,
             min_ms: milliseconds(policy.min_backoff),
-            max_ms: if sink.answers_probes() { max_ms } else { max_ms.min(1000) },
+            max_ms: if sink.is_local() { max_ms.min(1000) } else { max_ms },
         },
         retries: policy.max_retries,
         batches_max: config.thread_pool_size,

@@ -69,7 +69,7 @@ impl Demo {
         drop(folder);
         match walked? {
             Some(Ending::Panicked) => Ok(ExitCode::from(70)),
-            Some(Ending::Asked) | None => Ok(ExitCode::SUCCESS),
+            Some(Ending::Asked | Ending::ReaderGone) | None => Ok(ExitCode::SUCCESS),
         }
     }
 }

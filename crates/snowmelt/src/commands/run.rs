@@ -9,6 +9,7 @@ use collector::config::SinkKind;
 use crate::config::{self, Sources};
 use crate::endings::{Endings, exit_code};
 use crate::roles::collector_alone::CollectorAlone;
+use crate::stderr;
 
 /// Run a role without the others
 ///
@@ -52,9 +53,11 @@ impl Run {
                 writeln!(out, "{line}")?;
                 out.flush()?;
             }
-            SinkKind::Stdout => eprintln!("{line}"),
+            SinkKind::Stdout => stderr::say(&line),
         }
         let ending = endings.wait();
-        Ok(exit_code(ending, collector.stop()))
+        let code = exit_code(ending, collector.stop());
+        stderr::flush();
+        Ok(code)
     }
 }

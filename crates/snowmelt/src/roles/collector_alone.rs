@@ -3,6 +3,7 @@
 //! The data folder is locked and looked at as by `up`, so that no position of the log is ever given twice.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -18,14 +19,14 @@ use stream::disk::Disk;
 use stream::local::Local;
 
 use super::ground::{allow_many_open_files, open_ground};
-use super::{collector_config, reachable, start_beats};
+use super::{collector_config, expect_free, reachable, start_beats};
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::data_folder::DataFolder;
 use crate::endings::Endings;
 use crate::process::{Intake, Room};
 use crate::telemetry::Beats;
-use crate::{health, metrics};
+use crate::{health, metrics, stderr};
 
 /// `admin.port` where it is not set.
 const ADMIN_PORT: u16 = 8091;
@@ -47,6 +48,9 @@ impl CollectorAlone {
     pub(crate) fn start(config: &Config, endings: &Endings) -> Result<CollectorAlone> {
         let folder = DataFolder::lock(&config.data_dir)?;
         allow_many_open_files();
+        let port = config.admin.port.unwrap_or(ADMIN_PORT);
+        let address = SocketAddr::new(config.server.bind, port);
+        expect_free(address, "admin.port", "health and metrics")?;
         let data_dir = folder.path().to_owned();
         let (good, bad, raw) = match config.collector.streams.sink {
             SinkKind::Log => {
@@ -54,8 +58,11 @@ impl CollectorAlone {
                 (Destination::Log(raw.clone()), None, Some(raw))
             }
             SinkKind::Stdout => {
-                let good = Lines::stdout().context("print records on stdout")?;
-                let bad = Lines::stderr().context("print bad rows on stderr")?;
+                let good = Lines::stdout(endings.at_reader_gone());
+                let good = good.context("print records on stdout")?;
+                let bad = Lines::stderr(endings.at_reader_gone());
+                let bad = bad.context("print bad rows on stderr")?;
+                stderr::share(bad.printer());
                 let [good, bad] = [good, bad].map(|it| Destination::Sink(Arc::new(it)));
                 (good, Some(bad), None)
             }
@@ -80,7 +87,6 @@ impl CollectorAlone {
             data_dir,
             disk_reserve: config.stream.disk_reserve,
         };
-        let port = config.admin.port.unwrap_or(ADMIN_PORT);
         let admin = admin::start(&config.server, port, Arc::new(account))
             .context("serve health and metrics")?;
         Ok(CollectorAlone { collector, _beats: start_beats(config)?, admin, raw, folder })
