@@ -303,3 +303,22 @@ fn where_bodies_come_from_that_are_answered_413_is_told() {
     send("X-Forwarded-For: 203.0.113.8\r\nSP-Anonymous: *\r\n");
     assert!(!up.stderr().contains("203.0.113.8"), "{}", up.stderr());
 }
+
+#[test]
+fn events_that_are_good_only_because_too_long_is_allowed_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let too_long = format!("/i?e=pv&p=web&tv=test-1&eid={}&tr_id={}", event_id(1), "x".repeat(300));
+    for (accept, enriched, counted) in [("false", 0, 0), ("true", 1, 1)] {
+        let folder = folder.path().join(accept);
+        let up = Up::start(&folder, &[&format!("enrich.accept-invalid={accept}")]);
+        let answer = up.raw_request(format!("GET {too_long} HTTP/1.0\r\n\r\n").as_bytes());
+        assert!(
+            answer.starts_with("HTTP/1.0 200 ") || answer.starts_with("HTTP/1.1 200 "),
+            "{answer}"
+        );
+        wait_until("the record is enriched", || up.rows() == 1);
+        assert_eq!(up.number("SELECT count(*) FROM atomic.events"), enriched);
+        let (_, samples) = parse_metrics(&up.get("/metrics").1);
+        assert_eq!(samples["snowmelt_speed_invalid_enriched_total"] as u64, counted);
+    }
+}
