@@ -14,7 +14,7 @@ use crate::intake::{Intake, Stores};
 use crate::meter::Meter;
 use crate::oversized::{self, Keeper};
 use crate::places::{Place, Places};
-use crate::sink::spool;
+use crate::sink::spool::{self, Left};
 use crate::sink::store::{Destination, Ground, Store};
 use crate::statsd::Reporter;
 use crate::tls::Tls;
@@ -184,14 +184,12 @@ fn open_stores(
     }
     let good = open("good", ports.good, &config.streams.good)?;
     let bad = ports.bad.map(|bad| open("bad", bad, &config.streams.bad)).transpose()?;
-    let left = ground.left_behind(&config.durability, &opened).map_err(Error::Spool)?;
-    for (folder, records) in left {
-        let spool = folder.display();
+    for Left { folder, holds } in ground.left_behind(&config.durability, &opened) {
         tracing::error!(
-            %spool,
-            records,
-            "a spool holds what was answered 200 and is not with its sink; start with \
-             `collector.durability.ack = \"spool\"` and the sink of then to send it"
+            spool = %folder.display(),
+            holds,
+            "a spool that is not in use may hold what was answered 200 and is not with its sink; start with \
+             `collector.durability.ack = \"spool\"` and the sink of then to send it, or move the folder away"
         );
     }
     Ok((good, bad))

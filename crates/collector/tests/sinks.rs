@@ -259,6 +259,34 @@ fn what_is_left_at_the_deadline_is_counted_and_stays_in_the_spool() {
 }
 
 #[test]
+fn a_restart_repeats_of_a_spool_only_what_was_not_confirmed() {
+    let dir = TempDir::new().unwrap();
+    let mut config = Config { drain_deadline: Duration::from_millis(500), ..config(Ack::Spool) };
+    config.streams.good.buffer.record_limit = 1;
+    config.streams.good.thread_pool_size = 1;
+    // All of it is one chunk of the spool, of which the sink takes a part and then stands still.
+    let slow = Scripted::new("good");
+    let mut left = 20;
+    slow.set(true, move |_| match left {
+        0 => Reply::Hang,
+        _ => {
+            left -= 1;
+            Reply::Take
+        }
+    });
+    let setup = start(config.clone(), &slow, dir.path());
+    assert!((0..50).all(|number| setup.event(number) == 200));
+    until("a part is taken", || slow.taken().len() == 20);
+    assert_eq!(setup.running.shutdown().records_left, 30);
+    let back = Scripted::new("good");
+    let setup = start(config, &back, dir.path());
+    until("the rest is taken", || back.taken().len() >= 30);
+    assert_eq!(setup.running.shutdown().records_left, 0);
+    assert_eq!(numbers(&slow.taken()), (0..20).collect());
+    assert_eq!((back.taken().len(), numbers(&back.taken())), (30, (20..50).collect()));
+}
+
+#[test]
 fn a_full_spool_refuses_or_buffers_as_told() {
     let dir = TempDir::new().unwrap();
     for on_full in [OnFull::Reject, OnFull::Buffer] {

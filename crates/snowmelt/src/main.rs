@@ -60,7 +60,8 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("snowmelt: {error:#}");
+            stderr::say(&format!("snowmelt: {error:#}"));
+            stderr::flush();
             ExitCode::FAILURE
         }
     }

@@ -226,6 +226,58 @@ fn bad_rows_and_log_lines_that_nobody_reads_hold_up_nobody() {
 }
 
 #[test]
+fn records_bad_rows_and_the_log_share_a_pipe_line_by_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut command = snowmelt(["-v", "run", "collector", "--data-dir"]);
+    command.arg(folder.path());
+    for setting in [
+        "collector.bind=127.0.0.1",
+        "collector.port=0",
+        "admin.port=0",
+        "stream.disk-reserve=0",
+        "collector.streams.sink=stdout",
+        "collector.streams.good.buffer.time-limit=1ms",
+        "collector.streams.bad.buffer.time-limit=1ms",
+        "collector.networking.max-record-size=100000",
+        "collector.networking.drop-payload-size=300000",
+    ] {
+        command.args(["--set", setting]);
+    }
+    command.stdin(Stdio::null()).stdout(writer.try_clone().unwrap()).stderr(writer);
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    let mut out = BufReader::new(reader);
+    let ready = std::iter::repeat_with(|| line_of(&mut out)).find(|it| it.starts_with("ready "));
+    let ready = ready.unwrap();
+    let collector = ready.split(['=', ' ']).nth(2).unwrap();
+    let url = format!("http://{collector}/com.acme/track");
+    let read = std::thread::spawn(move || out.lines().map(Result::unwrap).collect::<Vec<_>>());
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                // A record, a bad row, and a refusal that the log may tell.
+                for length in [50_000, 200_000, 300_000].repeat(8) {
+                    agent().post(&url).send(&vec![b'x'; length][..]).unwrap();
+                }
+            });
+        }
+    });
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert!(child.wait().unwrap().success());
+    let (mut good, mut bad) = (0, 0);
+    for line in read.join().unwrap().iter().filter(|line| !line.starts_with("20")) {
+        let bytes = STANDARD_NO_PAD.decode(line).unwrap_or_else(|_| panic!("cut: {line:.200}"));
+        match CollectorPayload::decode(&bytes) {
+            Ok(payload) => good += usize::from(payload.body.unwrap().len() == 50_000),
+            Err(_) => bad += usize::from(serde_json::from_slice::<Value>(&bytes).is_ok()),
+        }
+    }
+    assert_eq!((good, bad), (32, 32));
+}
+
+#[test]
 fn it_ends_when_its_reader_is_gone() {
     let folder = tempfile::tempdir().unwrap();
     let (mut alone, stdout) = Alone::start(
@@ -263,7 +315,7 @@ fn a_spool_is_of_one_sink_and_is_not_forgotten() {
     let up = Up::start(folder.path(), &[spool]);
     assert_eq!(up.rows(), 0);
     let told = up.stderr();
-    assert!(told.contains("spool/good-stdout") && told.contains("records=3"), "{told}");
+    assert!(told.contains("spool/good-stdout") && told.contains("3 requests"), "{told}");
     up.terminate();
     let (alone, mut stdout) = Alone::start(folder.path(), &[stdout_sink, spool]);
     for _ in 0..3 {

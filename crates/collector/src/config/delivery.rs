@@ -68,7 +68,7 @@ impl Default for Oversized {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct SpoolConfig {
-    /// Its folder. Default: `spool` in the data folder.
+    /// Its folder, which must be this process's alone. Default: `spool` in the data folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dir: Option<PathBuf>,
     /// The size of its files, in bytes; a file goes when the sink has confirmed all of it. Default: 67108864 (64 MiB).

@@ -29,6 +29,9 @@ use super::{Entry, Failure, Refused, Sink};
 /// How long a sink may take to answer; then the attempt has failed, or a local sink is not healthy.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How often a sink is looked at that may be gone, at the end of the process.
+const GONE_INTERVAL: Duration = Duration::from_millis(100);
+
 /// The longest wait between attempts while the process is ending.
 const DRAINING_WAIT: Duration = Duration::from_secs(1);
 
@@ -209,16 +212,35 @@ impl Delivery {
         self.inner.lock().closed = true;
         self.hurry();
         self.inner.freed.notify_waiters();
+        let over = async {
+            tokio::select! {
+                () = tokio::time::sleep_until(by) => {}
+                () = self.gone() => {}
+            }
+        };
+        let mut over = std::pin::pin!(over);
         loop {
             let freed = self.inner.freed.notified();
             let left = self.inner.lock().records;
-            if left == 0
-                || self.inner.sink.is_gone()
-                || tokio::time::timeout_at(by, freed).await.is_err()
-            {
+            let is_over = left == 0
+                || tokio::select! {
+                    biased;
+                    () = freed => false,
+                    () = &mut over => true,
+                };
+            if is_over {
                 self.tasks.iter().for_each(JoinHandle::abort);
                 return left;
             }
+        }
+    }
+}
+
+impl Delivery {
+    /// Ends when the sink is gone for good.
+    pub(crate) async fn gone(&self) {
+        while !self.inner.sink.is_gone() {
+            tokio::time::sleep(GONE_INTERVAL).await;
         }
     }
 }

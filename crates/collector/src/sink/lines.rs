@@ -9,9 +9,9 @@
 //! are dropped where there is no room: nobody ever waits for the log.
 
 use std::fs::File;
-use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::FileExt;
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -28,6 +28,12 @@ const JOBS_MAX: usize = 2048;
 
 /// What is written at a time: a reader that takes this much in ten seconds keeps the sink healthy.
 const BATCH_BYTES: usize = 64 << 10;
+
+/// Between two looks at a pipe that does not block and is full.
+const WOULD_BLOCK_PAUSE: Duration = Duration::from_millis(5);
+
+/// `EIO` of the system.
+const EIO: i32 = 5;
 
 /// See the module.
 #[derive(Debug)]
@@ -49,6 +55,7 @@ struct Out<W> {
     out: W,
     /// What was written last did not end with a line feed.
     is_mid_line: bool,
+    is_terminal: bool,
 }
 
 impl Lines {
@@ -58,8 +65,7 @@ impl Lines {
     /// When there is no file descriptor or no thread to be had.
     pub fn stdout(gone: impl Fn() + Send + 'static) -> io::Result<Lines> {
         let out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-        let is_mid_line = ends_in_mid_line(&out);
-        Lines::start("stdout", Out { out, is_mid_line }, gone)
+        Lines::start("stdout", Out::of_file(out), gone)
     }
 
     /// Bad rows on stderr, as [`Lines::stdout`].
@@ -68,8 +74,7 @@ impl Lines {
     /// As [`Lines::stdout`].
     pub fn stderr(gone: impl Fn() + Send + 'static) -> io::Result<Lines> {
         let out = File::from(io::stderr().as_fd().try_clone_to_owned()?);
-        let is_mid_line = ends_in_mid_line(&out);
-        Lines::start("stderr", Out { out, is_mid_line }, gone)
+        Lines::start("stderr", Out::of_file(out), gone)
     }
 
     /// Lines to anything that takes bytes.
@@ -77,7 +82,7 @@ impl Lines {
     /// # Errors
     /// When no thread is to be had.
     pub fn to(name: &'static str, out: impl Write + Send + 'static) -> io::Result<Lines> {
-        Lines::start(name, Out { out, is_mid_line: false }, || {})
+        Lines::start(name, Out { out, is_mid_line: false, is_terminal: false }, || {})
     }
 
     fn start<W: Write + Send + 'static>(
@@ -96,6 +101,12 @@ impl Lines {
         let run = move || out.work(&waiting, gone);
         std::thread::Builder::new().name(name.to_owned()).spawn(run)?;
         Ok(Lines { name, jobs, is_gone })
+    }
+
+    /// The same place under another name: where stdout and stderr are one file or pipe, two writers would cut each
+    /// other's lines.
+    pub fn as_well_as(&self, name: &'static str) -> Lines {
+        Lines { name, jobs: self.jobs.clone(), is_gone: Arc::clone(&self.is_gone) }
     }
 
     /// Puts lines of somebody else between the records.
@@ -136,6 +147,25 @@ impl Printer {
     }
 }
 
+/// Whether stdout and stderr are one file, pipe or terminal.
+///
+/// # Errors
+/// When the system does not tell.
+pub fn stdout_is_stderr() -> io::Result<bool> {
+    let of = |fd: BorrowedFd<'_>| -> io::Result<(u64, u64)> {
+        let metadata = File::from(fd.try_clone_to_owned()?).metadata()?;
+        Ok((metadata.dev(), metadata.ino()))
+    };
+    Ok(of(io::stdout().as_fd())? == of(io::stderr().as_fd())?)
+}
+
+impl Out<File> {
+    fn of_file(out: File) -> Out<File> {
+        let (is_mid_line, is_terminal) = (ends_in_mid_line(&out), out.is_terminal());
+        Out { out, is_mid_line, is_terminal }
+    }
+}
+
 /// Whether a file was left in the middle of a line, by a process that was killed or found the disk full.
 fn ends_in_mid_line(out: &File) -> bool {
     let length = match out.metadata() {
@@ -170,10 +200,17 @@ impl<W: Write> Out<W> {
                     Ok(())
                 }
             };
-            if result.is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+            if result.is_err_and(|error| self.is_of_a_reader_that_is_gone(&error)) {
                 gone();
             }
         }
+    }
+
+    fn is_of_a_reader_that_is_gone(&self, error: &io::Error) -> bool {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected};
+        // What a terminal says that was closed; for a file it is a fault of the disk.
+        let is_hung_up = self.is_terminal && error.raw_os_error() == Some(EIO);
+        is_hung_up || [BrokenPipe, ConnectionReset, NotConnected].contains(&error.kind())
     }
 
     /// Writes all lines with as few calls as the other end takes. What became of them, and of the last call.
@@ -229,6 +266,10 @@ fn write_some(out: &mut impl Write, bytes: &[u8]) -> (usize, io::Result<()>) {
             Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
             Ok(more) => written += more,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // Somebody who shares it has made it so; its reader is waited for as any other.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                std::thread::sleep(WOULD_BLOCK_PAUSE);
+            }
             Err(error) => return (written, Err(error)),
         }
     }
@@ -263,6 +304,10 @@ impl Sink for Lines {
 
     fn is_local(&self) -> bool {
         true
+    }
+
+    fn batches_max(&self) -> usize {
+        1
     }
 
     fn is_gone(&self) -> bool {
@@ -309,6 +354,28 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_pipe_that_does_not_block_is_waited_for() {
+        struct Hesitant(u32, Vec<u8>);
+        impl Write for Hesitant {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0 += 1;
+                match self.0 % 3 {
+                    0 => self.1.write(&bytes[..bytes.len().min(2)]),
+                    1 => Err(io::ErrorKind::WouldBlock.into()),
+                    _ => Err(io::ErrorKind::Interrupted.into()),
+                }
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut out = Hesitant(0, Vec::new());
+        assert!(matches!(write_some(&mut out, b"abcdefg"), (7, Ok(()))));
+        assert_eq!(out.1, b"abcdefg");
+    }
+
     fn batch(records: &[&'static str]) -> Vec<Entry> {
         let entry =
             |record: &&'static str| Entry { bytes: Bytes::from(*record), key: Bytes::new() };
@@ -350,8 +417,7 @@ mod tests {
             let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
             std::fs::write(&path, before).unwrap();
             let out = File::options().append(true).open(&path).unwrap();
-            let is_mid_line = ends_in_mid_line(&out);
-            let sink = Lines::start("lines", Out { out, is_mid_line }, || {}).unwrap();
+            let sink = Lines::start("lines", Out::of_file(out), || {}).unwrap();
             assert_eq!(sink.send(&batch(&["a"])).await, Ok(Vec::new()));
             assert_eq!(std::fs::read_to_string(&path).unwrap(), expect);
         }
@@ -387,7 +453,7 @@ mod tests {
     async fn a_reader_that_is_gone_is_told_of_once() {
         let (reader, writer) = io::pipe().unwrap();
         let (gone, told) = sync_channel(10);
-        let out = Out { out: writer, is_mid_line: false };
+        let out = Out { out: writer, is_mid_line: false, is_terminal: false };
         let sink = Lines::start("lines", out, move || gone.send(()).unwrap()).unwrap();
         drop(reader);
         for _ in 0..3 {

@@ -107,6 +107,11 @@ pub trait Sink: Send + Sync + fmt::Debug {
         false
     }
 
+    /// How many batches it may be sent at a time; one keeps them in order.
+    fn batches_max(&self) -> usize {
+        usize::MAX
+    }
+
     /// Whether nothing will ever be taken again: nobody waits for it at the end.
     fn is_gone(&self) -> bool {
         false

@@ -16,9 +16,11 @@ use model::causes::Causes;
 use model::files::Files;
 use model::position::{Offset, Partition};
 use model::time::Timestamp;
+use stream::local::inspect::{self, State};
 use stream::local::{Local, Options};
 use stream::{Append, Chunk, Stream};
 use tokio::sync::Notify;
+use tokio::task::JoinError;
 use tokio::time::Instant;
 
 use super::delivery::Delivery;
@@ -147,20 +149,31 @@ impl Spool {
                 continue;
             }
             let is_backlog = self.log.end(&self.partition).is_ok_and(|end| end > chunk.next);
-            if self.send(&delivery, &chunk, is_backlog).await.is_none() {
+            if self.send(&delivery, &chunk, is_backlog, &mut noted_at).await.is_none() {
                 return;
             }
-            self.confirmed.store(chunk.next.number(), Ordering::Relaxed);
-            self.moved.notify_waiters();
-            if noted_at.elapsed() >= NOTE_INTERVAL {
-                noted_at = Instant::now();
-                self.blocking(|spool| spool.note()).await;
-            }
+            self.confirm(chunk.next.number(), &mut noted_at).await;
+        }
+    }
+
+    /// Everything below is with the sink; the note says so now and then.
+    async fn confirm(self: &Arc<Spool>, below: u64, noted_at: &mut Instant) {
+        self.confirmed.store(below, Ordering::Relaxed);
+        self.moved.notify_waiters();
+        if noted_at.elapsed() >= NOTE_INTERVAL {
+            *noted_at = Instant::now();
+            self.blocking(|spool| spool.note()).await;
         }
     }
 
     /// Hands a chunk to the delivery and waits until the sink has all of it; `None` when the process ends before.
-    async fn send(&self, delivery: &Delivery, chunk: &Chunk, is_backlog: bool) -> Option<()> {
+    async fn send(
+        self: &Arc<Spool>,
+        delivery: &Delivery,
+        chunk: &Chunk,
+        is_backlog: bool,
+        noted_at: &mut Instant,
+    ) -> Option<()> {
         let mut waiting = Vec::new();
         let mut oldest = None;
         for record in &chunk.records {
@@ -180,14 +193,17 @@ impl Spool {
             if entries.is_empty() {
                 continue;
             }
-            waiting.push(delivery.take_when_there_is_room(entries).await?);
+            let confirmed = delivery.take_when_there_is_room(entries).await?;
+            waiting.push((record.offset.number(), confirmed));
         }
         if is_backlog {
             // There is more: waiting for the buffer's time would only be slow.
             delivery.flush();
         }
-        for confirmed in waiting {
+        // Each as it comes, for a sink that takes minutes for a chunk.
+        for (offset, confirmed) in waiting {
             confirmed.await.ok()?;
+            self.confirm(offset + 1, noted_at).await;
         }
         Some(())
     }
@@ -239,7 +255,12 @@ impl Spool {
     ) -> T {
         let spool = Arc::clone(self);
         let done = tokio::task::spawn_blocking(move || work(&spool)).await;
-        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+        match done.map_err(JoinError::try_into_panic) {
+            Ok(done) => done,
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            // The runtime is ending, and this with it.
+            Err(Err(_)) => std::future::pending().await,
+        }
     }
 
     fn bytes(&self) -> u64 {
@@ -299,6 +320,48 @@ impl Spool {
     }
 }
 
+/// A spool that nobody has opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Left {
+    pub(crate) folder: PathBuf,
+    /// How many requests it holds, or why that cannot be told.
+    pub(crate) holds: String,
+}
+
+/// The spools of a folder that may hold requests which are not with their sink, but for those named `open`. Reads only: a
+/// spool may be somebody else's, and one that is damaged hinders nobody who does not use it.
+pub(crate) fn left_behind(files: &dyn Files, dir: &Path, open: &[String]) -> Vec<Left> {
+    let unknown = |folder: PathBuf, error: Causes<'_>| Left { folder, holds: error.to_string() };
+    let names = match files.list(dir) {
+        Ok(names) => names,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
+        Err(error) => return vec![unknown(dir.to_owned(), Causes(&error))],
+    };
+    let mut left = Vec::new();
+    for name in names.into_iter().filter(|name| !open.contains(name)) {
+        let folder = dir.join(&name);
+        let listing = match inspect::list_stream(files, dir, &name) {
+            Ok(Some(listing)) => listing,
+            Ok(None) => continue,
+            Err(error) => {
+                left.push(unknown(folder, Causes(&error)));
+                continue;
+            }
+        };
+        let confirmed = files.read(&folder.join(NOTE)).ok().and_then(|bytes| parse_note(&bytes));
+        let from = confirmed.unwrap_or(0).max(listing.start.number());
+        match listing.state {
+            State::Damaged(error) => left.push(unknown(folder, Causes(&error))),
+            State::Whole | State::TornTail { .. } => {
+                let requests = listing.end.number().saturating_sub(from);
+                let holds = format!("{requests} requests");
+                left.extend((requests > 0).then_some(Left { folder, holds }));
+            }
+        }
+    }
+    left
+}
+
 /// The content of the note.
 fn note_text(confirmed: u64) -> String {
     format!("{{\"format\":1,\"confirmed\":\"{confirmed:020}\"}}\n")
@@ -331,5 +394,46 @@ mod tests {
         ] {
             assert_eq!(parse_note(text.as_bytes()), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_spool_that_is_left_behind_is_told_of_whatever_its_state() {
+        let temporary = tempfile::tempdir().unwrap();
+        let dir = temporary.path();
+        let files = stream::disk::Disk;
+        let left = |open: &[&str]| {
+            let open: Vec<String> = open.iter().map(|it| (*it).to_owned()).collect();
+            left_behind(&files, dir, &open)
+        };
+        assert_eq!(left_behind(&files, &dir.join("none"), &[]), []);
+        let place = Place {
+            files: Arc::new(files),
+            dir: dir.to_owned(),
+            segment_bytes: 64 << 10,
+            bytes_max: 1 << 30,
+            disk_reserve_bytes: Some(0),
+        };
+        let spool = Spool::open(place, "good").unwrap();
+        let record = [Bytes::from(vec![7; 40_000])];
+        for _ in 0..3 {
+            // A segment is begun when the one before is full.
+            let append = spool.append(&record, &Bytes::new(), Timestamp(0));
+            futures::executor::block_on(append).unwrap();
+        }
+        spool.confirmed.store(1, Ordering::Relaxed);
+        assert_eq!(spool.close(), 2);
+        std::fs::write(dir.join("a-file"), "").unwrap();
+        std::fs::create_dir(dir.join("a-folder")).unwrap();
+        let expect = |holds: &str| [Left { folder: dir.join("good"), holds: holds.to_owned() }];
+        assert_eq!(left(&[]), expect("2 requests"));
+        assert_eq!(left(&["good"]), []);
+        let before: Vec<_> = std::fs::read_dir(dir.join("good/0")).unwrap().collect();
+        std::fs::write(dir.join("good").join(NOTE), "garbled").unwrap();
+        assert_eq!(left(&[]), expect("2 requests"), "the first was trimmed");
+        for segment in before {
+            std::fs::write(segment.unwrap().path(), vec![1; 5000]).unwrap();
+        }
+        let [Left { holds, .. }] = &left(&[])[..] else { panic!("it is not told of") };
+        assert!(holds.contains("damaged"), "{holds}");
     }
 }

@@ -24,7 +24,7 @@ use super::buffer::Bounds;
 use super::delivery::{Confirmed, Delivery, NotTaken, Settings};
 use super::health::Health;
 use super::log::{self, Log};
-use super::spool::{Place, Spool};
+use super::spool::{self, Left, Place, Spool};
 use super::stats::Stats;
 use super::{Entry, Sink};
 use crate::config::{Ack, Durability, OnFull, SinkConfig};
@@ -83,28 +83,10 @@ impl Ground {
         }
     }
 
-    /// The spools with records that were answered 200 and are not with their sink, but for those named `open`: folder
-    /// and number of records.
-    ///
-    /// # Errors
-    /// Those of reading a spool.
-    pub(crate) fn left_behind(
-        &self,
-        durability: &Durability,
-        open: &[String],
-    ) -> Result<Vec<(PathBuf, u64)>, stream::Error> {
+    /// The spools that hold requests which were answered 200 and are not with their sink, but for those named `open`.
+    pub(crate) fn left_behind(&self, durability: &Durability, open: &[String]) -> Vec<Left> {
         let place = self.place(durability);
-        let mut left = Vec::new();
-        // Without the folder there is none.
-        for name in place.files.list(&place.dir).unwrap_or_default() {
-            let folder = place.dir.join(&name);
-            let has_log = place.files.list(&folder.join("0")).is_ok_and(|names| !names.is_empty());
-            if has_log && !open.contains(&name) {
-                let records = Spool::open(place.clone(), &name)?.close();
-                left.extend((records > 0).then_some((folder, records)));
-            }
-        }
-        Ok(left)
+        spool::left_behind(&*place.files, &place.dir, open)
     }
 }
 
@@ -328,7 +310,13 @@ impl Spooling {
         };
         self.delivery.hurry();
         self.spool.notice();
-        let _ = tokio::time::timeout_at(by, self.spool.forwarded()).await;
+        let all_or_never = async {
+            tokio::select! {
+                () = self.spool.forwarded() => {}
+                () = self.delivery.gone() => {}
+            }
+        };
+        let _ = tokio::time::timeout_at(by, all_or_never).await;
         let in_memory = self.delivery.drain(by).await as u64;
         if let Some(forwarding) = forwarding {
             forwarding.abort();
@@ -359,7 +347,7 @@ fn settings(config: &SinkConfig, sink: &dyn Sink, bytes_max: usize) -> Settings 
             max_ms: if sink.is_local() { max_ms.min(1000) } else { max_ms },
         },
         retries: policy.max_retries,
-        batches_max: config.thread_pool_size,
+        batches_max: config.thread_pool_size.min(sink.batches_max()),
         bytes_max,
         probe_interval: config.startup_check_interval,
     }

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use collector::config::SinkKind;
 use collector::server::{Drained, Ports};
 use collector::sink::Destination;
-use collector::sink::lines::Lines;
+use collector::sink::lines::{self, Lines};
 use model::files::Files;
 use serving::Health;
 use serving::admin::{self, Admin};
@@ -60,7 +60,10 @@ impl CollectorAlone {
             SinkKind::Stdout => {
                 let good = Lines::stdout(endings.at_reader_gone());
                 let good = good.context("print records on stdout")?;
-                let bad = Lines::stderr(endings.at_reader_gone());
+                let bad = match lines::stdout_is_stderr() {
+                    Ok(true) => Ok(good.as_well_as("stderr")),
+                    Ok(false) | Err(_) => Lines::stderr(endings.at_reader_gone()),
+                };
                 let bad = bad.context("print bad rows on stderr")?;
                 stderr::share(bad.printer());
                 let [good, bad] = [good, bad].map(|it| Destination::Sink(Arc::new(it)));

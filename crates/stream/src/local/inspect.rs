@@ -86,6 +86,26 @@ pub fn partitions(files: &dyn Files, streams_dir: &Path) -> Result<Vec<Partition
     Ok(partitions)
 }
 
+/// The first partition of one stream; `None` where the name is that of something else.
+///
+/// # Errors
+/// As [`list`].
+pub fn list_stream(
+    files: &dyn Files,
+    streams_dir: &Path,
+    stream: &str,
+) -> Result<Option<Listing>, Error> {
+    let dir = streams_dir.join(stream);
+    let names = match files.list(&dir) {
+        Ok(names) => names,
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(None),
+        Err(error) => return Err(io_error("list", &dir, error)),
+    };
+    let first = partition_indexes(&names).into_iter().next();
+    let first = first.map(|index| Partition::of_stream(stream, index));
+    first.map(|partition| list_partition(files, streams_dir, partition)).transpose()
+}
+
 fn list_dir(files: &dyn Files, dir: &Path) -> Result<Vec<String>, Error> {
     files.list(dir).map_err(|error| io_error("list", dir, error))
 }
