@@ -313,7 +313,7 @@ impl Inner {
         (batch, state.buffer.due_at())
     }
 
-    /// Sends a batch until nothing of it is left.
+    /// Sends a batch until nothing of it is left, or the sink is gone.
     async fn deliver(&self, batch: Vec<Held>) {
         let mut retry = Retry::new(self.settings.backoff, self.settings.retries);
         let mut draining = self.draining.subscribe();
@@ -325,6 +325,10 @@ impl Inner {
                 return;
             }
             self.stats.not_taken(entries.len());
+            if self.sink.is_gone() {
+                // Whoever waits for these hears at once that they were not taken.
+                return;
+            }
             let recovered = self.health.recovered();
             match retry.failed(self.random.draw()) {
                 Next::After(wait) => {
