@@ -116,7 +116,8 @@ pub struct Config {
     #[serde(with = "model::duration::serde")]
     #[schemars(with = "String", extend("format" = "duration"))]
     pub termination_deadline: Duration,
-    /// The version in the record's `collector` field: `snowmelt-VERSION-log` or `snowmelt-VERSION-stdout`. Set by the binary, not by a file.
+    /// The version in the record's `collector` field: `snowmelt-VERSION-log` or `snowmelt-VERSION-stdout`. Set by the
+    /// binary, not by a file.
     #[serde(skip, default = "default_version")]
     pub version: String,
 }

@@ -52,7 +52,7 @@ pub(crate) fn of_request(
 }
 
 /// The same for one that is not anonymous.
-pub(crate) fn of(view: View<'_>, peer: IpAddr, ip: &Ip, compat: Compat) -> String {
+fn of(view: View<'_>, peer: IpAddr, ip: &Ip, compat: Compat) -> String {
     if ip.is_set() {
         let address = masked(chosen(view, peer.to_canonical(), ip), &ip.anonymize);
         return if compat.is_v2() { print_as_v2(address) } else { print(address) };

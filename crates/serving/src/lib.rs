@@ -1,9 +1,9 @@
 //! The serving layer: one SQL statement is answered from the batch view below the cut and the real-time view from
 //! there to the frontier, both pinned together, so that each raw record counts once.
 //!
-//! The binary starts it with [`server::start`]; of a process that has no server, [`admin`] shows health and metrics. It never writes: not the log, not the views, not the catalogue; what
+//! The binary starts it with [`server::start`]. It never writes: not the log, not the views, not the catalogue; what
 //! the API can start (an iteration) goes through [`control::Control`]. It has two doors, HTTP and the Postgres wire, and
-//! one engine behind them.
+//! one engine behind them. Of a process without a server, [`admin`] shows health and metrics.
 
 pub mod config;
 

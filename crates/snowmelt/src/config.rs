@@ -100,7 +100,8 @@ pub(crate) struct Enrich {
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Admin {
     /// The port for `/health` and `/metrics` of a collector that runs alone, on `server.bind` and with the server's
-    /// password; 0 means any free one. Default: 8091 for `run`, and not allowed for `up`, which has both on `server.http-port`.
+    /// password; 0 means any free one. Default: 8091 for `run`, and not allowed for `up`, which has both on
+    /// `server.http-port`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) port: Option<u16>,
 }

@@ -61,7 +61,8 @@ fn sink(intake: &Intake) -> Option<Failure> {
     let away = std::iter::once(&intake.good).chain(&intake.bad).find(|it| !it.is_healthy())?;
     failure(
         format!("the sink `{}` takes no records", away.name()),
-        "what was answered 200 waits and is sent again and again; new requests wait, or are answered 503. The log says why",
+        "what was answered 200 waits for it; new requests wait and are answered 408 or 503, so that trackers keep their events. \
+         The log says why",
     )
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use collector::sink::lines::Printer;
 
-/// How long the last lines may take at the end of the process.
-const LAST_LINES_WITHIN: Duration = Duration::from_secs(1);
+/// How long a reader may take that stands still, before what is said to it is given up.
+const SAID_WITHIN: Duration = Duration::from_secs(1);
 
 static SHARED: OnceLock<Printer> = OnceLock::new();
 
@@ -19,7 +19,7 @@ pub(crate) fn share(printer: Printer) {
 /// Says a line to whoever started the process.
 pub(crate) fn say(line: &str) {
     match SHARED.get() {
-        Some(printer) => printer.print(format!("{line}\n").as_bytes()),
+        Some(printer) => printer.print_within(format!("{line}\n").as_bytes(), SAID_WITHIN),
         None => eprintln!("{line}"),
     }
 }
@@ -27,7 +27,7 @@ pub(crate) fn say(line: &str) {
 /// Waits for a moment until all of it is written.
 pub(crate) fn flush() {
     if let Some(printer) = SHARED.get() {
-        printer.flush(LAST_LINES_WITHIN);
+        printer.flush(SAID_WITHIN);
     }
 }
 

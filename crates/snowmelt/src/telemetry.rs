@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use collector::config::{Telemetry, TelemetryMethod};
 use model::time::{Clock, Timestamp};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::clock::SystemClock;
@@ -65,33 +65,43 @@ fn send(
     started: Uuid,
 ) -> Result<(), ureq::Error> {
     let scheme = if config.secure { "https" } else { "http" };
-    let (now, port) = (SystemClock.now(), config.port);
+    let to = format!("{scheme}://{host}:{}", config.port);
+    let told = told(config, started).to_string();
+    let mut fields = fields(SystemClock.now());
     match config.method {
         TelemetryMethod::Post => {
-            let url = format!("{scheme}://{host}:{port}/com.snowplowanalytics.snowplow/tp2");
+            fields.push(("ue_pr", told));
+            let event: Map<String, Value> =
+                fields.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
             let body = json!({
                 "schema": "iglu:com.snowplowanalytics.snowplow/payload_data/jsonschema/1-0-4",
-                "data": [event(config, started, now)],
+                "data": [event],
             });
-            let request = agent.post(url).header("Content-Type", "application/json");
-            request.send(body.to_string())?;
+            let request = agent.post(format!("{to}/com.snowplowanalytics.snowplow/tp2"));
+            request.header("Content-Type", "application/json").send(body.to_string())?;
         }
         TelemetryMethod::Get => {
-            let mut event = event(config, started, now);
-            let fields = event.as_object_mut().expect("it was made as an object");
-            let told = fields.remove("ue_pr").unwrap_or_default();
-            let told = URL_SAFE_NO_PAD.encode(told.as_str().unwrap_or_default());
-            fields.insert("ue_px".to_owned(), told.into());
-            let request = agent.get(format!("{scheme}://{host}:{port}/i"));
-            let fields = fields.iter().filter_map(|(name, value)| Some((name, value.as_str()?)));
-            fields.fold(request, |request, (name, value)| request.query(name, value)).call()?;
+            fields.push(("ue_px", URL_SAFE_NO_PAD.encode(told)));
+            agent.get(format!("{to}/i")).query_pairs(fields).call()?;
         }
     }
     Ok(())
 }
 
-/// One event in the fields of the tracker protocol. `started` is of this start of the process.
-fn event(config: &Telemetry, started: Uuid, now: Timestamp) -> Value {
+/// An event in the parameters of the tracker protocol, but for what it tells.
+fn fields(now: Timestamp) -> Vec<(&'static str, String)> {
+    vec![
+        ("e", "ue".to_owned()),
+        ("eid", Uuid::new_v4().to_string()),
+        ("tv", format!("snowmelt-{VERSION}")),
+        ("p", "srv".to_owned()),
+        ("aid", "snowmelt".to_owned()),
+        ("dtm", now.0.to_string()),
+    ]
+}
+
+/// What it tells; `started` is of this start of the process.
+fn told(config: &Telemetry, started: Uuid) -> Value {
     let mut told = json!({
         "applicationName": "snowmelt",
         "applicationVersion": VERSION,
@@ -108,20 +118,11 @@ fn event(config: &Telemetry, started: Uuid, now: Timestamp) -> Value {
             told[name] = value.as_str().into();
         }
     }
-    let told = json!({
+    json!({
         "schema": "iglu:com.snowplowanalytics.snowplow/unstruct_event/jsonschema/1-0-0",
         "data": {
             "schema": "iglu:com.snowplowanalytics.oss/oss_context/jsonschema/1-0-2",
             "data": told,
         },
-    });
-    json!({
-        "e": "ue",
-        "eid": Uuid::new_v4().to_string(),
-        "tv": format!("snowmelt-{VERSION}"),
-        "p": "srv",
-        "aid": "snowmelt",
-        "dtm": now.0.to_string(),
-        "ue_pr": told.to_string(),
     })
 }

@@ -413,3 +413,33 @@ fn a_sign_of_life_is_sent_each_interval_and_none_when_it_is_switched_off() {
         up.number(&format!("SELECT count(DISTINCT {told}['app_generated_id']) FROM atomic.events"));
     assert_eq!(ids, 2);
 }
+
+#[test]
+fn what_stands_in_the_way_of_a_start_is_named_before_anything_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let refused = |data_dir: &Path, settings: &[&str]| {
+        let mut command = snowmelt(["run", "collector", "--data-dir"]);
+        command.arg(data_dir);
+        let free = ["collector.bind=127.0.0.1", "collector.port=0", "admin.port=0"];
+        for setting in free.iter().chain(settings) {
+            command.args(["--set", setting]);
+        }
+        let output = command.output().unwrap();
+        assert!(!output.status.success() && output.stdout.is_empty(), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    for sink in ["collector.streams.sink=log", "collector.streams.sink=stdout"] {
+        for key in ["admin.port", "collector.port"] {
+            let stderr = refused(folder.path(), &[sink, &format!("{key}={port}")]);
+            assert!(stderr.contains(key) && stderr.contains(&port.to_string()), "{sink}: {stderr}");
+        }
+    }
+    let up = Up::start(folder.path(), &[]);
+    let stderr = refused(folder.path(), &[]);
+    assert!(stderr.contains("in use by another snowmelt process"), "{stderr}");
+    drop(up);
+    let stderr = refused(folder.path(), &["server.bind=0.0.0.0"]);
+    assert!(stderr.contains("password"), "{stderr}");
+}

@@ -234,9 +234,7 @@ impl Delivery {
             }
         }
     }
-}
 
-impl Delivery {
     /// Ends when the sink is gone for good.
     pub(crate) async fn gone(&self) {
         while !self.inner.sink.is_gone() {

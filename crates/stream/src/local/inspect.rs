@@ -75,18 +75,28 @@ pub fn list(files: &dyn Files, streams_dir: &Path) -> Result<Vec<Listing>, Error
 pub fn partitions(files: &dyn Files, streams_dir: &Path) -> Result<Vec<Partition>, Error> {
     let mut partitions = Vec::new();
     for stream in list_dir(files, streams_dir)? {
-        let names = match files.list(&streams_dir.join(&stream)) {
-            Ok(names) => names,
-            Err(error) if error.kind() == io::ErrorKind::NotADirectory => continue,
-            Err(error) => return Err(io_error("list", &streams_dir.join(&stream), error)),
-        };
-        let indexes = partition_indexes(&names);
-        partitions.extend(indexes.into_iter().map(|index| Partition::of_stream(&stream, index)));
+        partitions.extend(partitions_of(files, streams_dir, &stream)?);
     }
     Ok(partitions)
 }
 
-/// The first partition of one stream; `None` where the name is that of something else.
+/// Those of one stream; none where the name is that of something else.
+fn partitions_of(
+    files: &dyn Files,
+    streams_dir: &Path,
+    stream: &str,
+) -> Result<Vec<Partition>, Error> {
+    let dir = streams_dir.join(stream);
+    let names = match files.list(&dir) {
+        Ok(names) => names,
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(Vec::new()),
+        Err(error) => return Err(io_error("list", &dir, error)),
+    };
+    let indexes = partition_indexes(&names).into_iter();
+    Ok(indexes.map(|index| Partition::of_stream(stream, index)).collect())
+}
+
+/// The first partition of one stream; `None` where there is none.
 ///
 /// # Errors
 /// As [`list`].
@@ -95,14 +105,7 @@ pub fn list_stream(
     streams_dir: &Path,
     stream: &str,
 ) -> Result<Option<Listing>, Error> {
-    let dir = streams_dir.join(stream);
-    let names = match files.list(&dir) {
-        Ok(names) => names,
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(None),
-        Err(error) => return Err(io_error("list", &dir, error)),
-    };
-    let first = partition_indexes(&names).into_iter().next();
-    let first = first.map(|index| Partition::of_stream(stream, index));
+    let first = partitions_of(files, streams_dir, stream)?.into_iter().next();
     first.map(|partition| list_partition(files, streams_dir, partition)).transpose()
 }
 
